@@ -1,0 +1,214 @@
+// backend.h: what a backend is, and the contract of every operation.
+//
+// A backend turns an operation (a plain descriptor) into a plan once, and runs the plan many times:
+//   supports(op) -> plan_create(op) -> plan_run(plan, operands, scratch, stream) ... -> plan_destroy
+// This is what oneDNN primitives, cuDNN execution plans and cuBLASLt algorithms have in common, and it keeps allocation
+// out of the step. The reference backend supports every operation and direction in fp32 and fp64 and is the oracle of
+// the others; a refusal is an error when the model is built, never in mid-epoch. No backend knows a model.
+#ifndef GRIDSEG_BACKEND_BACKEND_H
+#define GRIDSEG_BACKEND_BACKEND_H
+
+#include "tensor/tensor.h"
+
+// The operations. "x?" is an operand that may be left out (DTYPE_NONE, pointer NULL). Shapes as in tensor.h.
+// BACKWARD_DATA gives the gradient of the data inputs, BACKWARD_WEIGHT that of the parameters; every output is
+// overwritten, never added to. `dy` has the shape of y. Index operands are int32.
+//
+//  LINEAR
+//    FORWARD          x[..,K] w[N,K] b?[N] r?[..,N] -> y[..,N] = act(x w' + b) + r
+//    BACKWARD_DATA    dy[..,N] w[N,K] r?[..,K]      -> dx[..,K] = dy w + r
+//    BACKWARD_WEIGHT  dy[..,N] x[..,K]              -> dw[N,K], db?[N]
+//  CONV
+//    FORWARD          x[B,H,W,C] w[O,C/g,kh,kw] b?[O] r?[B,Ho,Wo,O] -> y[B,Ho,Wo,O] = act(conv(x,w) + b) + r
+//    BACKWARD_DATA    dy w -> dx
+//    BACKWARD_WEIGHT  dy x -> dw, db?
+//  CONV_TRANSPOSE
+//    FORWARD          x[B,H,W,C] w[C,O,kh,kw] b?[O] -> y[B,Ho,Wo,O] = act(.. + b), Ho = (H-1) stride - 2 pad + kh
+//    BACKWARD_DATA    dy w -> dx
+//    BACKWARD_WEIGHT  dy x -> dw, db?
+//  ACTIVATION
+//    FORWARD          x -> y
+//    BACKWARD_DATA    dy s -> dx       s is y for relu, sigmoid, tanh and x for quickgelu, gelu_erf
+//  ADD, MULTIPLY
+//    FORWARD          a b -> y         y has a's shape; b's dims, right-aligned, are equal or 1 (numpy)
+//  SUM_TO
+//    FORWARD          x -> y           sum over the dims where y (right-aligned) has 1 or none
+//  EXPAND
+//    FORWARD          x -> y           x repeated over the dims where it (right-aligned) has 1 or none
+//  LAYERNORM
+//    FORWARD          x[..,D] gamma[D] beta[D]  -> y, mean?[rows] f32, rstd?[rows] f32
+//    BACKWARD_DATA    dy x gamma mean rstd r?   -> dx + r
+//    BACKWARD_WEIGHT  dy x mean rstd            -> dgamma, dbeta
+//  ATTENTION          o = softmax(scale q k') v in each head; causal: key j <= query i; keys j >= length[b] are masked
+//    FORWARD          q[B,T,N*d] k[B,S,N*d] v[B,S,N*d] length?[B] -> o[B,T,N*d], lse?[B,N,T] f32 (log-sum-exp of the scores)
+//    BACKWARD_DATA    do q k v o lse length?    -> dq, dk, dv
+//  EMBED              an id outside [0,V) is ERR_NUMERIC
+//    FORWARD          id[B,L] table[V,D]        -> y[B,L,D]
+//    BACKWARD_WEIGHT  dy id                     -> dtable[V,D]
+//  TAKE_ROW
+//    FORWARD          x[B,T,D] row[B]           -> y[B,D] = x[b,row[b],:]
+//    BACKWARD_DATA    dy row                    -> dx[B,T,D], zero elsewhere
+//  CONCAT
+//    FORWARD          x0 .. x(n-1)              -> y, joined along attr.axis
+//  SLICE
+//    FORWARD          x                         -> y = x[start : start + y.dim[axis]] along attr.axis
+//    BACKWARD_DATA    dy                        -> dx, zero elsewhere
+//  TRANSPOSE
+//    FORWARD          x -> y                    y.dim[i] = x.dim[permutation[i]]
+//  CAST
+//    FORWARD          x -> y                    f32, f64, bf16 among each other
+//  RESIZE             bilinear | bicubic (a = -0.75), half-pixel centres or aligned corners, no antialiasing, edges
+//                     clamped: torch.nn.functional.interpolate
+//    FORWARD          x[B,H,W,C]                -> y[B,H2,W2,C]
+//    BACKWARD_DATA    dy                        -> dx
+//  PIXELS
+//    FORWARD          p[B,H,W,3] u8             -> y = (p/255 - mean[c]) / std[c]
+//  SEGMENT_LOSS       p = sigmoid(logit), t = target; the loss of one sample is
+//                       dice_only  1 - (2 sum pt + 1e-5) / (sum p + sum t + 1e-5)     (MONAI DiceLoss)
+//                       dice_ce    dice_only + 0.2 mean BCE(logit, t)
+//                       monai14    dice_only + 0.2 mean BCE(logit := p, t)
+//    FORWARD          logits[B,H,W] target[B,H,W] u8   -> loss[B] f32, sums[B,4] f32: sum p, sum t, sum pt, sum BCE
+//    BACKWARD_DATA    logits target sums scale[1] f32  -> dlogits = scale dloss[b]/dlogits
+//  SUM_SQUARES        in a fixed order: the same bits for any number of threads
+//    FORWARD          x[n]                      -> y[1] f32
+//  ADAMW              torch.optim.AdamW: p -= lr wd p (where decay); m, v; p -= lr/bc1 m / (sqrt(v)/sqrt(bc2) + eps)
+//    FORWARD          p[n] g[n] m[n] v[n] decay[n] u8 scalars[8] f32 -> p, m, v (out 0..2, in place: the same memory as in 0, 2, 3)
+//                     scalars = lr, beta1, beta2, eps, weight decay, bc1 = 1-beta1^t, bc2 = 1-beta2^t, factor on g (clip)
+typedef enum {
+  OP_LINEAR,
+  OP_CONV,
+  OP_CONV_TRANSPOSE,
+  OP_ACTIVATION,
+  OP_ADD,
+  OP_MULTIPLY,
+  OP_SUM_TO,
+  OP_EXPAND,
+  OP_LAYERNORM,
+  OP_ATTENTION,
+  OP_EMBED,
+  OP_TAKE_ROW,
+  OP_CONCAT,
+  OP_SLICE,
+  OP_TRANSPOSE,
+  OP_CAST,
+  OP_RESIZE,
+  OP_PIXELS,
+  OP_SEGMENT_LOSS,
+  OP_SUM_SQUARES,
+  OP_ADAMW,
+  OP_KINDS
+} op_kind_t;
+
+typedef enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHT } direction_t;
+typedef enum { ACT_NONE, ACT_RELU, ACT_QUICKGELU, ACT_GELU_ERF, ACT_SIGMOID, ACT_TANH } activation_t;
+typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC } resize_t;
+typedef enum { LOSS_DICE_CE, LOSS_DICE_ONLY, LOSS_MONAI14 } loss_t;
+
+const char *op_kind_name(op_kind_t kind);
+const char *direction_name(direction_t direction);
+const char *activation_name(activation_t activation);
+
+enum { OP_MAX_IN = 8, OP_MAX_OUT = 4 };
+
+// One operation: kind, direction, the types and shapes of its operands, and the attributes of its kind. Attributes that
+// a kind does not use stay zero, so that two equal operations have equal bytes (plans are cached by them).
+struct op {
+  op_kind_t kind;
+  direction_t direction;
+  int inputs, outputs;
+  struct tensor_desc in[OP_MAX_IN], out[OP_MAX_OUT];
+  unsigned constant; // bit i: in[i] never changes during the life of the plan (frozen weights): it may be packed once
+  struct {
+    activation_t activation;                    // LINEAR, CONV, CONV_TRANSPOSE (epilogue), ACTIVATION
+    int stride[2], pad[2], dilation[2], groups; // CONV, CONV_TRANSPOSE (height, width)
+    int heads, causal;                          // ATTENTION
+    double scale;                               // ATTENTION
+    double epsilon;                             // LAYERNORM
+    int axis;                                   // CONCAT, SLICE
+    int64_t start;                              // SLICE
+    int permutation[TENSOR_MAX_RANK];           // TRANSPOSE
+    resize_t resize;                            // RESIZE
+    int align_corners;                          // RESIZE
+    double mean[3], std[3];                     // PIXELS
+    loss_t loss;                                // SEGMENT_LOSS
+  } attr;
+};
+
+// Operand counts, ranks, dims and attributes agree with the contract above: ERR_SHAPE names kind, direction and
+// operand. Every backend calls this first.
+status_t op_check(const struct op *op);
+// "LINEAR forward fp32 [4,485,768] fp32 [3072,768] -> fp32 [4,485,3072]".
+enum { OP_TEXT = 512 };
+const char *op_text(const struct op *op, char text[OP_TEXT]);
+// Floating-point operations of one run (multiply and add count as two): LINEAR, CONV, CONV_TRANSPOSE, ATTENTION; else
+// 0.
+double op_flops(const struct op *op);
+
+struct backend;
+struct plan;   // one operation made ready by one backend
+struct stream; // an ordered queue of work; NULL is the default stream of the backend
+struct event;
+
+// Capabilities of a backend.
+enum {
+  BACKEND_ASYNC = 1,  // plan_run may return before the work is done: wait with stream_wait or events
+  BACKEND_GRAPHS = 2, // graph_begin, graph_end, graph_launch are there
+  BACKEND_BF16 = 4,   // bf16 operands for LINEAR, CONV, ATTENTION and their neighbours are faster than fp32
+};
+
+struct backend_ops {
+  const char *name; // "reference", "onednn"
+  // Numerics version: part of feature keys and state.json. It changes whenever the same inputs may give other bits.
+  const char *(*numerics)(const struct backend *b);
+  void (*destroy)(struct backend **b);
+
+  // Device memory, aligned to at least 64 bytes. copy_in and copy_out are ordered on `stream`.
+  status_t (*alloc)(struct backend *b, size_t bytes, void **out);
+  void (*free)(struct backend *b, void **memory);
+  status_t (*copy_in)(struct backend *b, void *device, const void *host, size_t bytes, struct stream *stream);
+  status_t (*copy_out)(struct backend *b, void *host, const void *device, size_t bytes, struct stream *stream);
+  status_t (*fill_zero)(struct backend *b, void *device, size_t bytes, struct stream *stream);
+
+  // Planning. `supports` says yes or no without building; plan_create names the operation when it fails.
+  // plan_scratch: bytes of scratch that plan_run wants (any content, 64-byte aligned).
+  // in_place(op, out, in): out[out] may share memory with in[in] when shapes and types agree.
+  bool (*supports)(const struct backend *b, const struct op *op);
+  status_t (*plan_create)(struct backend *b, const struct op *op, struct plan **out);
+  void (*plan_destroy)(struct plan **plan);
+  size_t (*plan_scratch)(const struct plan *plan);
+  bool (*in_place)(const struct backend *b, const struct op *op, int out, int in);
+  // Operands: inputs first (NULL where left out), then outputs. A constant input (op.constant) must hold its value at
+  // the first run; call plan_reset after it was changed all the same (new weights loaded).
+  status_t (*plan_run)(struct plan *plan, void *const *operands, void *scratch, struct stream *stream);
+  void (*plan_reset)(struct plan *plan);
+
+  // Order. NULL entries: the backend is synchronous and everything is done when a call returns.
+  status_t (*stream_create)(struct backend *b, struct stream **out);
+  void (*stream_destroy)(struct stream **stream);
+  status_t (*stream_wait)(struct stream *stream);
+  status_t (*event_create)(struct backend *b, struct event **out);
+  void (*event_destroy)(struct event **event);
+  status_t (*event_record)(struct event *event, struct stream *stream);
+  status_t (*event_wait)(struct event *event, struct stream *stream); // the stream waits, not the host
+  status_t (*event_query)(struct event *event, bool *done);
+
+  // Optional: recorded graphs of a whole step, registered communication buffers.
+  status_t (*graph_begin)(struct backend *b, struct stream *stream);
+  status_t (*graph_end)(struct backend *b, struct stream *stream, void **graph);
+  status_t (*graph_launch)(struct backend *b, void *graph, struct stream *stream);
+  status_t (*register_buffer)(struct backend *b, void *memory, size_t bytes);
+};
+
+// A backend embeds this as its first member.
+struct backend {
+  const struct backend_ops *ops;
+  unsigned capabilities;
+  int threads; // of this rank
+};
+
+// The one place that knows which backends are built in. `name`: "reference", "onednn" ("cpu", "auto": the fastest there
+// is). `threads` <= 0: all cores of the process.
+status_t backend_create(const char *name, int threads, struct backend **out);
+void backend_destroy(struct backend **b);
+
+#endif
