@@ -1,0 +1,28 @@
+// store.h: the feature store: what a frozen part computed, kept by content key, in memory within a budget and in shards on
+// disk. A shard has one writer, who makes it under another name, closes it and renames it in; it never changes after that.
+#ifndef GRIDSEG_TRAIN_STORE_H
+#define GRIDSEG_TRAIN_STORE_H
+
+#include "base/key.h"
+#include "base/status.h"
+
+#include <stdint.h>
+
+struct store; // one rank's view; find is thread-safe between calls of the others
+
+// `directory` NULL or "none": memory only. `memory_bytes`: the budget of values held in memory; beyond it they are read from the mapped shards
+// (without a directory, going over the budget is ERR_NOMEM that names the key store.memory). `rank` makes shard names unique.
+status_t store_open(const char *directory, uint64_t memory_bytes, int rank, struct store **out);
+void store_close(struct store **store);
+// *data is borrowed until store_close; NULL when the key is not there. A damaged value (CRC) counts as absent, with a warning that names the shard.
+status_t store_find(struct store *store, const struct key *key, size_t bytes, const void **data);
+// Keep a copy of `data`. A key that is there already is left as it is.
+status_t store_put(struct store *store, const struct key *key, const void *data, size_t bytes);
+// Close the shard being written: it becomes visible to others. Without values nothing happens.
+status_t store_commit(struct store *store);
+// See the shards that other ranks and runs have added.
+status_t store_refresh(struct store *store);
+// Values, bytes, shards; every CRC checked: for `gridseg info`.
+status_t store_print_info(const char *directory);
+
+#endif
