@@ -18,27 +18,9 @@ struct model_recipe {
 
 // What one graph is built for.
 struct model_spec {
-  int64_t batch, size;       // B; pictures are [B,size,size,3]
-  int64_t text_length;       // L: ids are int32 [B,L]
-  condition_t condition;     // CONDITION_IMAGE: the prompt is a picture, input "condition_pixels"
-};
-
-struct model_arch {
-  const char *name;        // "clipseg": config.json's model_type
-  struct model_recipe recipe;
-  int text_limit;          // longest text with special tokens; 0 for a model without text
-  // Parse config.json; errors name `where` (the file) and key, and say why the public code could not run it either.
-  status_t (*configure)(const json_t *config, const char *where, void **out);
-  void (*release)(void **config);
-  // Refuse a size that the model cannot run at (ERR_ARG with the reason).
-  status_t (*check_size)(const void *config, int64_t size);
-  // Add the forward graph: inputs "pixels" uint8 [B,S,S,3] and "ids" int32 [B,L], "row" int32 [B] (index of the pooled token),
-  // or "condition_pixels". Returns the logits [B,S,S]. Declares every parameter of the public state dict, used or not.
-  struct value *(*build)(struct net *net, const void *config, const struct model_spec *spec);
-  // Which token of `ids` (true length `length`) is the pooled one.
-  int (*pooled_token)(const void *config, const int32_t *ids, int length);
-  // Is this parameter part of an encoder (frozen unless train.encoders)?
-  bool (*is_encoder)(const char *parameter);
+  int64_t batch, size;   // B; pictures are [B,size,size,3]
+  int64_t text_length;   // L: ids are int32 [B,L]
+  condition_t condition; // CONDITION_IMAGE: the prompt is a picture, input "condition_pixels"
 };
 
 // mean and std of preprocessor_config.json; pixels / 255 are normalised with them.
@@ -47,13 +29,33 @@ struct model_preprocess {
   double mean[3], std[3];
 };
 
+struct model_arch {
+  const char *name; // "clipseg": config.json's model_type
+  struct model_recipe recipe;
+  // Parse config.json; errors name `where` (the file) and key, and say why the public code could not run it either.
+  status_t (*configure)(const json_t *config, const char *where, void **out);
+  void (*release)(void **config);
+  // Refuse a size that the model cannot run at (ERR_ARG with the reason).
+  status_t (*check_size)(const void *config, int64_t size);
+  // Add the forward graph: inputs "pixels" uint8 [B,S,S,3] and "ids" int32 [B,L], "row" int32 [B] (index of the pooled token),
+  // or "condition_pixels". Returns the logits [B,S,S]. Declares every parameter of the public state dict, used or not.
+  struct value *(*build)(struct net *net, const void *config, const struct model_spec *spec,
+                         const struct model_preprocess *preprocess);
+  // Which token of `ids` (true length `length`) is the pooled one.
+  int (*pooled_token)(const void *config, const int32_t *ids, int length);
+  // Longest text with its special tokens, and the number of token ids; 0 for a model without text.
+  void (*text)(const void *config, int *limit, int *vocabulary);
+  // Is this parameter part of an encoder (frozen unless train.encoders)?
+  bool (*is_encoder)(const char *parameter);
+};
+
 struct model {
   const struct model_arch *arch;
-  char *directory;      // as given
-  json_t *config_json;  // as read; written back unchanged by model_save
-  void *config;         // of arch
+  char *directory;     // as given
+  json_t *config_json; // as read; written back unchanged by model_save
+  void *config;        // of arch
   struct model_preprocess preprocess;
-  bool has_weights;     // model.safetensors or its sharded index is there
+  bool has_weights; // model.safetensors or its sharded index is there
 };
 
 // Open a directory. Needs config.json; preprocessor_config.json falls back on the recipe's size and CLIP's mean and std.

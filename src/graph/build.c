@@ -1,0 +1,277 @@
+// build.c: values and operations of a graph, with shapes inferred and checked as they are added.
+#include "graph/graph.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+status_t graph_create(dtype_t real, struct graph **out) {
+  TRY(mem_alloc(out, 1, sizeof **out));
+  (*out)->real = real;
+  return OK;
+}
+
+void graph_destroy(struct graph **g) {
+  if (!*g) return;
+  for (size_t i = 0; i < (*g)->values; i++) {
+    mem_free(&(*g)->value[i]->name);
+    mem_free(&(*g)->value[i]);
+  }
+  for (size_t i = 0; i < (*g)->nodes; i++) mem_free(&(*g)->node[i]);
+  free((*g)->value);
+  free((*g)->node);
+  mem_free(g);
+}
+
+status_t graph_status(const struct graph *g) {
+  return g->status;
+}
+
+static void *failed(struct graph *g, status_t st) {
+  if (g->status == OK) g->status = st;
+  return NULL;
+}
+
+static struct value *new_value(struct graph *g, value_kind_t kind, const char *name, const struct tensor_desc *desc) {
+  struct value *v = NULL;
+  status_t st = desc_check(desc, name ? name : "a value of the graph");
+  if (st == OK) st = mem_grow(&g->value, &g->value_capacity, g->values + 1, sizeof *g->value);
+  if (st == OK) st = mem_alloc(&v, 1, sizeof *v);
+  if (st == OK && name) st = mem_copy_text(&v->name, name);
+  if (st != OK) {
+    mem_free(&v);
+    return failed(g, st);
+  }
+  v->id = (int)g->values;
+  v->kind = kind;
+  v->desc = *desc;
+  v->producer = -1;
+  g->value[g->values++] = v;
+  return v;
+}
+
+struct value *graph_find(const struct graph *g, const char *name) {
+  for (size_t i = 0; i < g->values; i++) {
+    if (g->value[i]->name && !strcmp(g->value[i]->name, name)) return g->value[i];
+  }
+  return NULL;
+}
+
+struct value *graph_input(struct graph *g, const char *name, const struct tensor_desc *desc) {
+  if (g->status != OK) return NULL;
+  if (graph_find(g, name)) return failed(g, FAIL(ERR_ARG, "the graph has '%s' twice", name));
+  return new_value(g, VALUE_INPUT, name, desc);
+}
+
+struct value *graph_parameter(struct graph *g, const char *name, const struct tensor_desc *desc, struct init init,
+                              bool trained, bool decay) {
+  struct value *v = graph_input(g, name, desc);
+  if (!v) return NULL;
+  v->kind = VALUE_PARAMETER;
+  v->init = init;
+  v->trained = trained;
+  v->decay = decay;
+  return v;
+}
+
+struct node *graph_apply(struct graph *g, const struct op *op, struct value *const *in, const struct tensor_desc *out) {
+  if (g->status != OK) return NULL;
+  struct node *n = NULL;
+  status_t st = mem_grow(&g->node, &g->node_capacity, g->nodes + 1, sizeof *g->node);
+  if (st == OK) st = mem_alloc(&n, 1, sizeof *n);
+  if (st != OK) return failed(g, st);
+  n->op = *op;
+  for (int i = 0; i < op->inputs; i++) {
+    n->in[i] = in[i];
+    n->op.in[i] = in[i] ? in[i]->desc : (struct tensor_desc){0};
+  }
+  for (int i = 0; i < op->outputs; i++) n->op.out[i] = out[i];
+  st = op_check(&n->op);
+  for (int i = 0; st == OK && i < op->outputs; i++) {
+    if (out[i].dtype == DTYPE_NONE) continue;
+    n->out[i] = new_value(g, VALUE_RESULT, NULL, &out[i]);
+    if (!n->out[i]) {
+      mem_free(&n);
+      return NULL;
+    }
+    n->out[i]->producer = (int)g->nodes;
+  }
+  if (st != OK) {
+    mem_free(&n);
+    return failed(g, st);
+  }
+  g->node[g->nodes++] = n;
+  return n;
+}
+
+// A node with one result.
+static struct value *apply(struct graph *g, const struct op *op, struct value *const *in,
+                           const struct tensor_desc *out) {
+  struct node *n = graph_apply(g, op, in, out);
+  return n ? n->out[0] : NULL;
+}
+
+struct value *graph_linear(struct graph *g, struct value *x, struct value *w, struct value *b) {
+  if (!x || !w) return NULL;
+  struct op op = {.kind = OP_LINEAR, .inputs = 4, .outputs = 1};
+  struct tensor_desc y = x->desc;
+  if (y.rank < 1 || w->desc.rank != 2) return failed(g, FAIL(ERR_SHAPE, "linear wants x[..,K] and w[N,K]"));
+  y.dim[y.rank - 1] = w->desc.dim[0];
+  return apply(g, &op, (struct value *[]){x, w, b, NULL}, &y);
+}
+
+static struct op conv_op(op_kind_t kind, int inputs, int stride, int pad) {
+  return (struct op){.kind = kind,
+                     .inputs = inputs,
+                     .outputs = 1,
+                     .attr = {.stride = {stride, stride}, .pad = {pad, pad}, .dilation = {1, 1}, .groups = 1}};
+}
+
+struct value *graph_conv(struct graph *g, struct value *x, struct value *w, struct value *b, int stride, int pad) {
+  if (!x || !w) return NULL;
+  if (x->desc.rank != 4 || w->desc.rank != 4)
+    return failed(g, FAIL(ERR_SHAPE, "conv wants x[B,H,W,C] and w[O,C,kh,kw]"));
+  struct op op = conv_op(OP_CONV, 4, stride, pad);
+  const int64_t *in = x->desc.dim, *k = w->desc.dim;
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], (in[1] + 2 * pad - k[2]) / stride + 1,
+                                     (in[2] + 2 * pad - k[3]) / stride + 1, k[0]);
+  return apply(g, &op, (struct value *[]){x, w, b, NULL}, &y);
+}
+
+struct value *graph_conv_transpose(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
+                                   int pad) {
+  if (!x || !w) return NULL;
+  if (x->desc.rank != 4 || w->desc.rank != 4) {
+    return failed(g, FAIL(ERR_SHAPE, "transposed conv wants x[B,H,W,C] and w[C,O,kh,kw]"));
+  }
+  struct op op = conv_op(OP_CONV_TRANSPOSE, 3, stride, pad);
+  const int64_t *in = x->desc.dim, *k = w->desc.dim;
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], (in[1] - 1) * stride - 2 * pad + k[2],
+                                     (in[2] - 1) * stride - 2 * pad + k[3], k[1]);
+  return apply(g, &op, (struct value *[]){x, w, b}, &y);
+}
+
+struct value *graph_activation(struct graph *g, struct value *x, activation_t activation) {
+  if (!x) return NULL;
+  struct op op = {.kind = OP_ACTIVATION, .inputs = 1, .outputs = 1, .attr = {.activation = activation}};
+  return apply(g, &op, &x, &x->desc);
+}
+
+static struct value *binary(struct graph *g, op_kind_t kind, struct value *a, struct value *b) {
+  if (!a || !b) return NULL;
+  struct op op = {.kind = kind, .inputs = 2, .outputs = 1};
+  return apply(g, &op, (struct value *[]){a, b}, &a->desc);
+}
+
+struct value *graph_add(struct graph *g, struct value *a, struct value *b) {
+  return binary(g, OP_ADD, a, b);
+}
+struct value *graph_multiply(struct graph *g, struct value *a, struct value *b) {
+  return binary(g, OP_MULTIPLY, a, b);
+}
+
+struct value *graph_expand(struct graph *g, struct value *x, const struct tensor_desc *to) {
+  if (!x) return NULL;
+  struct op op = {.kind = OP_EXPAND, .inputs = 1, .outputs = 1};
+  return apply(g, &op, &x, to);
+}
+
+struct value *graph_layernorm(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
+                              double epsilon) {
+  if (!x || !gamma || !beta) return NULL;
+  struct op op = {.kind = OP_LAYERNORM, .inputs = 3, .outputs = 3, .attr = {.epsilon = epsilon}};
+  struct tensor_desc rows = TENSOR_DESC(g->real, desc_rows(&x->desc));
+  return apply(g, &op, (struct value *[]){x, gamma, beta}, (struct tensor_desc[]){x->desc, rows, rows});
+}
+
+struct value *graph_attention(struct graph *g, struct value *q, struct value *k, struct value *v, int heads,
+                              double scale, bool causal) {
+  if (!q || !k || !v) return NULL;
+  struct op op = {
+      .kind = OP_ATTENTION, .inputs = 4, .outputs = 2, .attr = {.heads = heads, .causal = causal, .scale = scale}};
+  if (q->desc.rank != 3) return failed(g, FAIL(ERR_SHAPE, "attention wants q[B,T,D]"));
+  struct tensor_desc lse = TENSOR_DESC(g->real, q->desc.dim[0], heads, q->desc.dim[1]);
+  return apply(g, &op, (struct value *[]){q, k, v, NULL}, (struct tensor_desc[]){q->desc, lse});
+}
+
+struct value *graph_embed(struct graph *g, struct value *id, struct value *table) {
+  if (!id || !table) return NULL;
+  struct op op = {.kind = OP_EMBED, .inputs = 2, .outputs = 1};
+  if (id->desc.rank != 2 || table->desc.rank != 2)
+    return failed(g, FAIL(ERR_SHAPE, "embed wants id[B,L] and table[V,D]"));
+  struct tensor_desc y = TENSOR_DESC(table->desc.dtype, id->desc.dim[0], id->desc.dim[1], table->desc.dim[1]);
+  return apply(g, &op, (struct value *[]){id, table}, &y);
+}
+
+struct value *graph_take_row(struct graph *g, struct value *x, struct value *row) {
+  if (!x || !row) return NULL;
+  struct op op = {.kind = OP_TAKE_ROW, .inputs = 2, .outputs = 1};
+  if (x->desc.rank != 3) return failed(g, FAIL(ERR_SHAPE, "take row wants x[B,T,D]"));
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, x->desc.dim[0], x->desc.dim[2]);
+  return apply(g, &op, (struct value *[]){x, row}, &y);
+}
+
+struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis) {
+  if (!a || !b) return NULL;
+  struct op op = {.kind = OP_CONCAT, .inputs = 2, .outputs = 1, .attr = {.axis = axis}};
+  struct tensor_desc y = a->desc;
+  if (axis < 0 || axis >= y.rank || b->desc.rank != y.rank)
+    return failed(g, FAIL(ERR_SHAPE, "concat: bad axis %d", axis));
+  y.dim[axis] += b->desc.dim[axis];
+  return apply(g, &op, (struct value *[]){a, b}, &y);
+}
+
+struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length) {
+  if (!x) return NULL;
+  if (axis < 0 || axis >= x->desc.rank) return failed(g, FAIL(ERR_SHAPE, "slice: bad axis %d", axis));
+  if (start == 0 && length == x->desc.dim[axis]) return x;
+  struct op op = {.kind = OP_SLICE, .inputs = 1, .outputs = 1, .attr = {.axis = axis, .start = start}};
+  struct tensor_desc y = x->desc;
+  y.dim[axis] = length;
+  return apply(g, &op, &x, &y);
+}
+
+struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int64_t width, resize_t how,
+                           bool align_corners) {
+  if (!x) return NULL;
+  if (x->desc.rank != 4) return failed(g, FAIL(ERR_SHAPE, "resize wants x[B,H,W,C]"));
+  struct op op = {
+      .kind = OP_RESIZE, .inputs = 1, .outputs = 1, .attr = {.resize = how, .align_corners = align_corners}};
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, x->desc.dim[0], height, width, x->desc.dim[3]);
+  return apply(g, &op, &x, &y);
+}
+
+struct value *graph_pixels(struct graph *g, struct value *p, const double mean[3], const double std[3]) {
+  if (!p) return NULL;
+  struct op op = {.kind = OP_PIXELS, .inputs = 1, .outputs = 1};
+  memcpy(op.attr.mean, mean, sizeof op.attr.mean);
+  memcpy(op.attr.std, std, sizeof op.attr.std);
+  struct tensor_desc y = p->desc;
+  y.dtype = g->real;
+  return apply(g, &op, &p, &y);
+}
+
+struct value *graph_reshape(struct graph *g, struct value *x, const struct tensor_desc *to) {
+  if (!x || g->status != OK) return NULL;
+  char a[DESC_TEXT], b[DESC_TEXT];
+  if (desc_check(to, "reshape") != OK || to->dtype != x->desc.dtype || desc_count(to) != desc_count(&x->desc)) {
+    return failed(g, FAIL(ERR_SHAPE, "cannot reshape %s to %s", desc_text(&x->desc, a), desc_text(to, b)));
+  }
+  struct value *v = new_value(g, VALUE_VIEW, NULL, to);
+  if (v) v->base = x->base ? x->base : x;
+  return v;
+}
+
+struct value *graph_segment_loss(struct graph *g, struct value *logits, struct value *target, loss_t loss,
+                                 struct value **sums) {
+  *sums = NULL;
+  if (!logits || !target) return NULL;
+  struct op op = {.kind = OP_SEGMENT_LOSS, .inputs = 2, .outputs = 2, .attr = {.loss = loss}};
+  int64_t batch = logits->desc.dim[0];
+  struct node *n = graph_apply(g, &op, (struct value *[]){logits, target},
+                               (struct tensor_desc[]){TENSOR_DESC(g->real, batch), TENSOR_DESC(g->real, batch, 4)});
+  if (!n) return NULL;
+  *sums = n->out[1];
+  return n->out[0];
+}

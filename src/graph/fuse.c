@@ -1,0 +1,100 @@
+// fuse.c: epilogues. An ACTIVATION or ADD whose operand comes from a product and is read by nobody else is done by the
+// product while its result is still in registers (oneDNN post-ops, cuBLASLt and cuDNN epilogues).
+#include "graph/graph.h"
+
+#include "base/mem.h"
+
+static bool is_product(op_kind_t kind) {
+  return kind == OP_LINEAR || kind == OP_CONV || kind == OP_CONV_TRANSPOSE;
+}
+
+// The slot of the residual operand `r`, -1 where the operation has none.
+static int residual_slot(const struct op *op) {
+  if (op->direction == FORWARD && (op->kind == OP_LINEAR || op->kind == OP_CONV)) return 3;
+  if (op->direction == BACKWARD_DATA && op->kind == OP_LINEAR) return 2;
+  if (op->direction == BACKWARD_DATA && op->kind == OP_LAYERNORM) return 5;
+  return -1;
+}
+
+// Number of readers of each value: nodes, views and the outside.
+static status_t count_readers(const struct graph *g, struct value *const *keep, size_t keeps, int **out) {
+  TRY(mem_alloc(out, g->values ? g->values : 1, sizeof **out));
+  for (size_t i = 0; i < g->nodes; i++) {
+    for (int k = 0; k < g->node[i]->op.inputs; k++) {
+      if (g->node[i]->in[k]) (*out)[g->node[i]->in[k]->id]++;
+    }
+  }
+  for (size_t i = 0; i < g->values; i++) {
+    if (g->value[i]->base) (*out)[g->value[i]->base->id]++;
+    if (g->value[i]->gradient) (*out)[g->value[i]->gradient->id]++;
+  }
+  for (size_t i = 0; i < keeps; i++) {
+    if (keep[i]) (*out)[keep[i]->id]++;
+  }
+  return OK;
+}
+
+// Let node `into` write what node `n` wrote, and take n's place in the order.
+static void take_over(struct graph *g, size_t n, size_t into) {
+  struct node *old = g->node[n], *product = g->node[into];
+  product->out[0] = old->out[0];
+  product->op.out[0] = old->out[0]->desc;
+  product->out[0]->producer = (int)n;
+  mem_free(&g->node[n]);
+  g->node[n] = product;
+  g->node[into] = NULL;
+}
+
+static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
+  struct node *n = g->node[i];
+  if (n->op.kind != OP_ACTIVATION || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base)
+    return false;
+  if (readers[n->in[0]->id] != 1) return false;
+  size_t from = (size_t)n->in[0]->producer;
+  struct node *product = g->node[from];
+  if (!is_product(product->op.kind) || product->op.direction != FORWARD) return false;
+  if (product->op.attr.activation != ACT_NONE) return false;
+  int slot = residual_slot(&product->op);
+  if (slot >= 0 && product->in[slot]) return false;
+  product->op.attr.activation = n->op.attr.activation;
+  take_over(g, i, from);
+  return true;
+}
+
+static bool fuse_sum(struct graph *g, size_t i, const int *readers) {
+  struct node *n = g->node[i];
+  if (n->op.kind != OP_ADD || !desc_equal(&n->op.in[0], &n->op.in[1])) return false;
+  for (int k = 1; k >= 0; k--) { // the second operand is the branch, the first the stream
+    struct value *branch = n->in[k], *stream = n->in[1 - k];
+    if (branch->base || branch->producer < 0 || readers[branch->id] != 1 || branch == stream) continue;
+    struct node *product = g->node[branch->producer];
+    int slot = residual_slot(&product->op);
+    if (slot < 0 || product->in[slot] || product->op.attr.activation != ACT_NONE) continue;
+    product->in[slot] = stream;
+    product->op.in[slot] = stream->desc;
+    take_over(g, i, (size_t)branch->producer);
+    return true;
+  }
+  return false;
+}
+
+status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
+  TRY(graph_status(g));
+  int *readers = NULL;
+  TRY(count_readers(g, keep, keeps, &readers));
+  for (size_t i = 0; i < g->nodes; i++) {
+    if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers);
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < g->nodes; i++) {
+    if (!g->node[i]) continue;
+    g->node[kept] = g->node[i];
+    for (int k = 0; k < g->node[kept]->op.outputs; k++) {
+      if (g->node[kept]->out[k]) g->node[kept]->out[k]->producer = (int)kept;
+    }
+    kept++;
+  }
+  g->nodes = kept;
+  mem_free(&readers);
+  return OK;
+}

@@ -1,0 +1,79 @@
+// run.c: bind memory to an executable and run its steps.
+#include "graph/executable.h"
+
+static int root_id(const struct value *v) {
+  return v->base ? v->base->id : v->id;
+}
+
+size_t executable_arena_bytes(const struct executable *e) {
+  return e->arena_bytes;
+}
+size_t executable_external_count(const struct executable *e) {
+  return e->externals;
+}
+const struct value *executable_external_at(const struct executable *e, size_t i) {
+  return &e->copy[e->external[i]];
+}
+size_t executable_nodes(const struct executable *e) {
+  return e->steps;
+}
+
+status_t executable_bind(struct executable *e, const struct value *value, void *memory) {
+  int id = root_id(value);
+  if ((size_t)id >= e->values || e->storage[id].place == PLACE_NONE) return OK; // nobody here needs it
+  if (e->storage[id].place != PLACE_EXTERNAL) {
+    return FAIL(ERR_ARG, "value %d (%s) lives in the arena and cannot be bound", id,
+                value->name ? value->name : "a result");
+  }
+  e->storage[id].external = memory;
+  return OK;
+}
+
+static void *memory_of(const struct executable *e, int id, void *arena) {
+  const struct storage *s = &e->storage[id];
+  return s->place == PLACE_EXTERNAL ? s->external : (char *)arena + s->offset;
+}
+
+void *executable_memory(const struct executable *e, const struct value *value, void *arena) {
+  return memory_of(e, root_id(value), arena);
+}
+
+int executable_step_of(const struct executable *e, const struct value *value) {
+  int id = root_id(value);
+  return (size_t)id < e->values ? e->storage[id].first : -1;
+}
+
+void executable_reset(struct executable *e) {
+  for (size_t i = 0; i < e->plans; i++) e->backend->ops->plan_reset(e->plan[i]);
+}
+
+double executable_flops(const struct executable *e) {
+  double sum = 0;
+  for (size_t i = 0; i < e->steps; i++) sum += op_flops(&e->step[i].op);
+  return sum;
+}
+
+status_t executable_run(struct executable *e, void *arena, struct stream *stream, executable_hook_t hook,
+                        void *context) {
+  for (size_t i = 0; i < e->externals; i++) {
+    const struct value *v = &e->copy[e->external[i]];
+    if (!e->storage[v->id].external) {
+      return FAIL(ERR_ARG, "nothing is bound to %s (value %d)", v->name ? v->name : "a result", v->id);
+    }
+  }
+  for (size_t s = 0; s < e->steps; s++) {
+    const struct step *step = &e->step[s];
+    void *operand[OPERANDS];
+    int count = step->op.inputs + step->op.outputs;
+    for (int k = 0; k < count; k++) {
+      operand[k] = step->operand[k] < 0 ? NULL : memory_of(e, step->operand[k], arena);
+    }
+    status_t st = e->backend->ops->plan_run(step->plan, operand, (char *)arena + e->scratch_offset, stream);
+    if (st != OK) {
+      char text[OP_TEXT];
+      return status_prefix(st, "step %zu, %s", s, op_text(&step->op, text));
+    }
+    if (hook) TRY(hook(context, (int)s));
+  }
+  return OK;
+}

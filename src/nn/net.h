@@ -1,0 +1,58 @@
+// net.h: blocks named as in the papers, and the scope that names their parameters. A block declares its parameters as it goes,
+// under the public state-dict name of the scope it stands in; the graph that results is the one list of them, from which
+// load, save, optimiser groups and bucket order are derived.
+#ifndef GRIDSEG_NN_NET_H
+#define GRIDSEG_NN_NET_H
+
+#include "graph/graph.h"
+
+enum { NET_NAME = 256 };
+
+struct net {
+  struct graph *g;
+  bool (*trained)(const void *context, const char *parameter); // is this parameter trained?
+  const void *context;
+  char scope[NET_NAME]; // "clip.vision_model." : what stands before the names of new parameters
+};
+
+// Go into "scope.name." (printf) and come back: scopes nest, and `kept` belongs to the caller.
+struct net_scope {
+  size_t length;
+};
+struct net_scope net_enter(struct net *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void net_leave(struct net *n, struct net_scope kept);
+
+// The parameter scope.name. A second declaration with the same shape is the same parameter: shared weights.
+struct value *nn_parameter(struct net *n, const char *name, const struct tensor_desc *desc, struct init init);
+
+// torch.nn.Linear "name": y = x w' + b; nn_linear_plain has no bias. Biases start at 0.
+struct value *nn_linear(struct net *n, const char *name, struct value *x, int64_t out, struct init init);
+struct value *nn_linear_plain(struct net *n, const char *name, struct value *x, int64_t out, struct init init);
+// torch.nn.LayerNorm "name" over the last dimension.
+struct value *nn_layernorm(struct net *n, const char *name, struct value *x, double epsilon);
+// torch.nn.Conv2d and ConvTranspose2d "name" on pictures [B,H,W,C], with bias unless `plain`, torch's default initialisation.
+struct value *nn_conv(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride, int pad);
+struct value *nn_conv_transpose(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride);
+
+// Multi-head self-attention with projections q_proj, k_proj, v_proj, out_proj (Vaswani et al. 2017; CLIP).
+struct value *nn_self_attention(struct net *n, const char *name, struct value *x, int heads, bool causal,
+                                struct init in, struct init out);
+// fc1, activation, fc2.
+struct value *nn_mlp(struct net *n, const char *name, struct value *x, int64_t hidden, activation_t activation,
+                     struct init in, struct init out);
+
+// One transformer layer "layers.i": self_attn, layer_norm1, mlp, layer_norm2. NORM_FIRST: x + f(norm(x)) (CLIP);
+// NORM_LAST: norm(x + f(x)) (the CLIPSeg decoder).
+typedef enum { NORM_FIRST, NORM_LAST } norm_order_t;
+struct transformer_spec {
+  int layers, heads;
+  int64_t width, hidden;
+  activation_t activation;
+  double epsilon;
+  bool causal;
+  norm_order_t order;
+  double init_factor; // transformers' initializer_factor
+};
+struct value *nn_transformer_layer(struct net *n, int index, struct value *x, const struct transformer_spec *s);
+
+#endif
