@@ -296,7 +296,7 @@ static struct value *text_tower(struct net *n, const struct clipseg *c, struct v
   return x;
 }
 
-static struct init projection_init(const struct transformer_spec *s) {
+static struct init projection_init(const struct transformer_spec *t) {
   return (struct init){INIT_NORMAL, t->init_factor / sqrt((double)t->width)};
 }
 
