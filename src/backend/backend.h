@@ -12,7 +12,11 @@
 
 // The operations. "x?" is an operand that may be left out (DTYPE_NONE, pointer NULL). Shapes as in tensor.h.
 // BACKWARD_DATA gives the gradient of the data inputs, BACKWARD_WEIGHT that of the parameters; every output is
-// overwritten, never added to. `dy` has the shape of y. Index operands are int32.
+// overwritten, never added to. `dy` has the shape of y. Index operands are int32. Operands that are left out count in
+// `inputs` and `outputs`. No dimension is 0.
+// Types: float operands are f32 or bf16 in any mixture, or all of them f64; "f32" below means "f32, and f64 when the
+// data are f64" (so that gradients can be checked in f64). The reference takes all of this; the other backends say in
+// `supports` what they take.
 //
 //  LINEAR
 //    FORWARD          x[..,K] w[N,K] b?[N] r?[..,N] -> y[..,N] = act(x w' + b) + r
@@ -39,13 +43,14 @@
 //    FORWARD          x[..,D] gamma[D] beta[D]  -> y, mean?[rows] f32, rstd?[rows] f32
 //    BACKWARD_DATA    dy x gamma mean rstd r?   -> dx + r
 //    BACKWARD_WEIGHT  dy x mean rstd            -> dgamma, dbeta
-//  ATTENTION          o = softmax(scale q k') v in each head; causal: key j <= query i; keys j >= length[b] are masked
+//  ATTENTION          o = softmax(scale q k') v in each head; causal: key j <= query i; keys j >= length[b] are masked;
+//                     a length outside [1,S] is ERR_NUMERIC
 //    FORWARD          q[B,T,N*d] k[B,S,N*d] v[B,S,N*d] length?[B] -> o[B,T,N*d], lse?[B,N,T] f32 (log-sum-exp of the scores)
 //    BACKWARD_DATA    do q k v o lse length?    -> dq, dk, dv
 //  EMBED              an id outside [0,V) is ERR_NUMERIC
 //    FORWARD          id[B,L] table[V,D]        -> y[B,L,D]
 //    BACKWARD_WEIGHT  dy id                     -> dtable[V,D]
-//  TAKE_ROW
+//  TAKE_ROW           a row outside [0,T) is ERR_NUMERIC
 //    FORWARD          x[B,T,D] row[B]           -> y[B,D] = x[b,row[b],:]
 //    BACKWARD_DATA    dy row                    -> dx[B,T,D], zero elsewhere
 //  CONCAT
@@ -63,17 +68,19 @@
 //    BACKWARD_DATA    dy                        -> dx
 //  PIXELS
 //    FORWARD          p[B,H,W,3] u8             -> y = (p/255 - mean[c]) / std[c]
-//  SEGMENT_LOSS       p = sigmoid(logit), t = target; the loss of one sample is
+//  SEGMENT_LOSS       p = sigmoid(logit), t = target, 0 or 1; the loss of one sample is
 //                       dice_only  1 - (2 sum pt + 1e-5) / (sum p + sum t + 1e-5)     (MONAI DiceLoss)
 //                       dice_ce    dice_only + 0.2 mean BCE(logit, t)
 //                       monai14    dice_only + 0.2 mean BCE(logit := p, t)
-//    FORWARD          logits[B,H,W] target[B,H,W] u8   -> loss[B] f32, sums[B,4] f32: sum p, sum t, sum pt, sum BCE
+//    FORWARD          logits[B,H,W] target[B,H,W] u8   -> loss[B] f32, sums[B,4] f32: sum p, sum t, sum pt, sum BCE (dice_only: 0)
 //    BACKWARD_DATA    logits target sums scale[1] f32  -> dlogits = scale dloss[b]/dlogits
-//  SUM_SQUARES        in a fixed order: the same bits for any number of threads
+//  SUM_SQUARES        in a fixed order, the same bits for any number of threads and any backend: each chunk of 4096
+//                     elements is summed in double from its first to its last (fma or not: x^2 of f32 is exact in
+//                     double), then the sums of the chunks in order, then rounded once
 //    FORWARD          x[n]                      -> y[1] f32
 //  ADAMW              torch.optim.AdamW: p -= lr wd p (where decay); m, v; p -= lr/bc1 m / (sqrt(v)/sqrt(bc2) + eps)
-//    FORWARD          p[n] g[n] m[n] v[n] decay[n] u8 scalars[8] f32 -> p, m, v (out 0..2, in place: the same memory as in 0, 2, 3)
-//                     scalars = lr, beta1, beta2, eps, weight decay, bc1 = 1-beta1^t, bc2 = 1-beta2^t, factor on g (clip)
+//    FORWARD          p[n] g[n] m[n] v[n] decay[n] u8 scalars[8] f64 -> p, m, v (out 0..2, in place: the same memory as in 0, 2, 3)
+//                     scalars (always f64: 1 - 0.999 from an f32 is wrong by 5e-5) = lr, beta1, beta2, eps, weight decay, bc1 = 1-beta1^t, bc2 = 1-beta2^t, factor on g (clip)
 typedef enum {
   OP_LINEAR,
   OP_CONV,
