@@ -46,6 +46,9 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 SEED = 42
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STEPS, PROJECTIONS, SAMPLES = 5, 16, 512
+FIRST = ("clip.text_model.embeddings.token_embedding.weight", "clip.vision_model.embeddings.patch_embedding.weight",
+         "clip.vision_model.pre_layrnorm.weight", "clip.text_model.encoder.layers.11.mlp.fc2.bias",
+         "decoder.transposed_convolution.2.weight")
 
 
 # ---------------------------------------------------------------- the rule
@@ -354,13 +357,13 @@ def make_full(folder):
     truth, other = run(m, x, torch.float64, project), run(m, x, torch.float32, project)
     inputs = {"samples": torch.from_numpy((words("samples", 0, SAMPLES) %
                                            np.uint32(truth["text/logits"].numel())).astype(np.int32))}
-    for n, p in m.named_parameters():  # the rule itself: the first 8 values of each tensor
-        inputs["first/" + n] = p.detach().reshape(-1)[:8].clone()
+    for n in FIRST:  # the rule itself
+        inputs["first/" + n] = m.get_parameter(n).detach().reshape(-1)[:8].clone()
     for n in ("pixels", "prompt_pixels", "masks"):  # the last 64 bytes, which every part of the rule reaches
         inputs["last/" + n] = x[n].reshape(-1)[-64:].clone()
     inputs["input_ids"], inputs["lengths"] = x["input_ids"].int(), x["lengths"].int()
     d = distances(truth, other)
-    out = {n: v for n, v in truth.items() if not n.startswith("taps/")}
+    out = {n: v.float() if "/grad/" in n else v for n, v in truth.items() if not n.startswith("taps/")}
     for n in ("text/logits", "image/logits"):
         out[n + "_max"] = truth[n].abs().max().reshape(1)
         out[n] = truth[n].reshape(-1)[inputs["samples"].long()]
