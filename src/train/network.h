@@ -14,15 +14,18 @@ typedef enum { PRECISION_FP32, PRECISION_BF16, PRECISION_FP64 } precision_t; // 
 
 struct network_options {
   precision_t precision;
-  int size;              // S; network_create refuses one that the model cannot run at
+  int size; // S; network_create refuses one that the model cannot run at
   condition_t condition;
-  bool train;            // build the backward pass
-  bool encoders;         // train the encoders too
+  bool train;    // build the backward pass
+  bool encoders; // train the encoders too
   loss_t loss;
-  uint64_t seed;         // of the random initialisation, where the directory has no weights
+  uint64_t seed; // of the random initialisation, where the directory has no weights
 };
 
-typedef enum { SOURCE_IMAGE, SOURCE_CONDITION } source_t; // the picture; the prompt (text, or picture when CONDITION_IMAGE)
+typedef enum {
+  SOURCE_IMAGE,
+  SOURCE_CONDITION
+} source_t; // the picture; the prompt (text, or picture when CONDITION_IMAGE)
 enum { SOURCES = 2 };
 
 struct network; // opaque; not thread-safe
@@ -37,8 +40,9 @@ void network_destroy(struct network **network);
 struct network_parameter {
   const char *name;
   struct tensor_desc desc;
+  struct init init;
   bool trained, decay;
-  int64_t offset;  // of a trained parameter in the flat arenas, in elements; -1 when frozen
+  int64_t offset; // of a trained parameter in the flat arenas, in elements; -1 when frozen
 };
 size_t network_parameter_count(const struct network *n);
 const struct network_parameter *network_parameter_at(const struct network *n, size_t i);
@@ -67,10 +71,10 @@ status_t network_compute_feature(struct network *n, source_t source, const void 
 
 // One sample of a step. A source with a feature is given by its feature, one without by its input.
 struct network_sample {
-  const void *image;      // feature, or uint8 [S,S,3]
-  const void *condition;  // feature, or int32 ids[length], or uint8 [S,S,3]
-  int length;             // true length of ids
-  const uint8_t *mask;    // [S,S] 0/1; unused by network_forward
+  const void *image;     // feature, or uint8 [S,S,3]
+  const void *condition; // feature, or int32 ids[length], or uint8 [S,S,3]
+  int length;            // true length of ids
+  const uint8_t *mask;   // [S,S] 0/1; unused by network_forward
 };
 
 // Called between operations of a step, so that communication progresses. `ready`: all gradients in [0, ready) of the arena are final.

@@ -1,0 +1,292 @@
+// network.c: creation, parameters and weights of a network.
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/network_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// A tensor of the file that is no parameter: buffers that older versions of the public code saved are known and passed over.
+static bool is_known_buffer(const char *name) {
+  size_t n = strlen(name), m = strlen("position_ids");
+  return n >= m && !strcmp(name + n - m, "position_ids");
+}
+
+static status_t check_weights(const struct network *n) {
+  const char *path = safetensors_path(n->weights);
+  for (size_t i = 0; i < n->parameters; i++) {
+    const struct network_parameter *p = &n->parameter[i];
+    const struct safetensors_entry *e = safetensors_find(n->weights, p->name);
+    char want[DESC_TEXT], met[DESC_TEXT];
+    if (!e) return FAIL(ERR_FORMAT, "%s: tensor %s is missing, wanted %s", path, p->name, desc_text(&p->desc, want));
+    if (!desc_same_shape(&e->desc, &p->desc)) {
+      return FAIL(ERR_SHAPE, "%s: tensor %s is %s, wanted %s", path, p->name, desc_text(&e->desc, met),
+                  desc_text(&p->desc, want));
+    }
+  }
+  for (size_t i = 0; i < safetensors_count(n->weights); i++) {
+    const char *name = safetensors_at(n->weights, i)->name;
+    bool known = is_known_buffer(name);
+    for (size_t k = 0; !known && k < n->parameters; k++) known = !strcmp(name, n->parameter[k].name);
+    if (!known) return FAIL(ERR_FORMAT, "%s: tensor %s is none of the model's", path, name);
+  }
+  return OK;
+}
+
+static status_t open_weights(struct network *n) {
+  if (!n->model->has_weights) return OK;
+  char *path = NULL;
+  TRY(file_join(&path, n->model->directory, "model.safetensors"));
+  if (!file_exists(path)) {
+    mem_free(&path);
+    TRY(file_join(&path, n->model->directory, "model.safetensors.index.json"));
+  }
+  status_t st = safetensors_open(path, &n->weights);
+  mem_free(&path);
+  return st;
+}
+
+struct placed {
+  int index, step, id;
+};
+
+static int by_step(const void *a, const void *b) {
+  const struct placed *x = a, *y = b;
+  if (x->step != y->step) return x->step - y->step;
+  return x->id - y->id;
+}
+
+// The parameter table from the graph, and the place of every trained parameter in the arenas: in the order in which
+// backward finishes the gradients.
+static status_t make_table(struct network *n, const struct built *b) {
+  status_t st = OK;
+  struct placed *placed = NULL;
+  int trained = 0;
+  TRY_GOTO(mem_alloc(&n->parameter, n->parameters ? n->parameters : 1, sizeof *n->parameter), done);
+  TRY_GOTO(mem_alloc(&n->memory, n->parameters ? n->parameters : 1, sizeof *n->memory), done);
+  TRY_GOTO(mem_alloc(&placed, n->parameters ? n->parameters : 1, sizeof *placed), done);
+  for (size_t i = 0; i < n->parameters; i++) {
+    const struct value *v = b->parameter[i];
+    char *name = NULL;
+    TRY_GOTO(mem_copy_text(&name, v->name), done);
+    n->parameter[i] = (struct network_parameter){.name = name,
+                                                 .desc = v->desc,
+                                                 .init = v->init,
+                                                 .trained = v->gradient != NULL,
+                                                 .decay = v->decay,
+                                                 .offset = -1};
+    if (!v->gradient) continue;
+    const struct value *root = v->gradient->base ? v->gradient->base : v->gradient;
+    placed[trained++] = (struct placed){(int)i, root->producer, root->id};
+  }
+  qsort(placed, (size_t)trained, sizeof *placed, by_step);
+  int64_t align = MEM_ALIGN / (int64_t)dtype_bytes(n->real);
+  for (int k = 0; k < trained; k++) {
+    struct network_parameter *p = &n->parameter[placed[k].index];
+    p->offset = n->arena_count;
+    n->arena_count += (desc_count(&p->desc) + align - 1) / align * align;
+  }
+done:
+  mem_free(&placed);
+  return st;
+}
+
+static status_t make_arenas(struct network *n) {
+  if (n->arena_count == 0) return OK;
+  status_t st = OK;
+  const struct backend_ops *ops = n->backend->ops;
+  size_t bytes = (size_t)n->arena_count * dtype_bytes(n->real);
+  uint8_t *flags = NULL;
+  TRY_GOTO(ops->alloc(n->backend, bytes, &n->arena), done);
+  TRY_GOTO(ops->alloc(n->backend, bytes, &n->gradients), done);
+  TRY_GOTO(ops->alloc(n->backend, (size_t)n->arena_count, (void **)&n->decay), done);
+  TRY_GOTO(ops->fill_zero(n->backend, n->arena, bytes, NULL), done);
+  TRY_GOTO(ops->fill_zero(n->backend, n->gradients, bytes, NULL), done);
+  TRY_GOTO(mem_alloc(&flags, (size_t)n->arena_count, 1), done);
+  for (size_t i = 0; i < n->parameters; i++) {
+    const struct network_parameter *p = &n->parameter[i];
+    void *memory;
+    if (!p->trained) continue;
+    TRY_GOTO(network_memory(n, i, &memory), done);
+    memset(flags + p->offset, p->decay, (size_t)desc_count(&p->desc));
+  }
+  TRY_GOTO(ops->copy_in(n->backend, n->decay, flags, (size_t)n->arena_count, NULL), done);
+done:
+  mem_free(&flags);
+  return st;
+}
+
+// What the feature of one source is made of. A frozen part that does no arithmetic worth keeping (normalised pixels) is
+// no feature: the source is then live from its input on.
+static status_t plan_source(struct network *n, const struct built *b, const uint8_t *leaf, source_t s) {
+  status_t st = OK;
+  struct value **tap = NULL;
+  size_t count;
+  struct source *source = &n->source[s];
+  TRY_GOTO(network_find_taps(n, b, leaf, s, &tap, &count), done);
+  double flops = 0;
+  for (size_t i = 0; i < b->graph->nodes; i++) { // the nodes of this source alone
+    const struct value *y = b->graph->node[i]->out[0];
+    if (y && b->depends[y->id] == 1u << s) flops += op_flops(&b->graph->node[i]->op);
+  }
+  if (count == 0 || flops == 0) {
+    n->live[s] = true;
+    goto done;
+  }
+  TRY_GOTO(mem_alloc(&source->tap, count, sizeof *source->tap), done);
+  source->taps = count;
+  for (size_t i = 0; i < count; i++) {
+    struct tap *t = &source->tap[i];
+    *t = (struct tap){.desc = tap[i]->desc, .offset = source->bytes, .bytes = desc_bytes(&tap[i]->desc)};
+    source->bytes += size_round_up(t->bytes, MEM_ALIGN);
+  }
+done:
+  mem_free(&tap);
+  return st;
+}
+
+static status_t plan_sources(struct network *n, const struct built *b) {
+  status_t st = OK;
+  struct value **wanted = NULL;
+  size_t count;
+  uint8_t *leaf = NULL;
+  TRY_GOTO(network_wanted(n, b, n->options.train ? UNIT_STEP : UNIT_FORWARD, &wanted, &count), done);
+  TRY_GOTO(graph_frontier(b->graph, wanted, count, b->depends, PART_LIVE, &leaf), done);
+  for (int s = 0; s < SOURCES; s++) TRY_GOTO(plan_source(n, b, leaf, (source_t)s), done);
+done:
+  mem_free(&leaf);
+  mem_free(&wanted);
+  return st;
+}
+
+status_t network_create(const struct model *model, struct backend *backend, const struct network_options *options,
+                        struct network **out) {
+  status_t st = OK;
+  struct network *n = NULL;
+  struct built b = {0};
+  int vocabulary;
+  TRY(model->arch->check_size(model->config, options->size));
+  TRY_GOTO(mem_alloc(&n, 1, sizeof *n), done);
+  n->model = model;
+  n->backend = backend;
+  n->options = *options;
+  n->real = options->precision == PRECISION_FP64 ? DTYPE_F64 : DTYPE_F32;
+  model->arch->text(model->config, &n->text_limit, &vocabulary);
+  TRY_GOTO(built_create(n, 1, n->text_limit, &b), done);
+  TRY_GOTO(make_table(n, &b), done);
+  TRY_GOTO(open_weights(n), done);
+  if (n->weights) TRY_GOTO(check_weights(n), done);
+  TRY_GOTO(make_arenas(n), done);
+  TRY_GOTO(plan_sources(n, &b), done);
+  *out = n;
+  n = NULL;
+done:
+  built_destroy(&b);
+  network_destroy(&n);
+  return st;
+}
+
+void network_destroy(struct network **network) {
+  struct network *n = *network;
+  if (!n) return;
+  const struct backend_ops *ops = n->backend->ops;
+  for (int i = 0; i < MAX_UNITS; i++) unit_destroy(n, &n->unit[i]);
+  for (size_t i = 0; i < n->constants; i++) ops->free(n->backend, &n->constant[i].memory);
+  free(n->constant);
+  for (size_t i = 0; i < n->parameters && n->parameter; i++) {
+    if (n->memory && n->memory[i] && n->parameter[i].offset < 0) ops->free(n->backend, &n->memory[i]);
+    char *name = (char *)(uintptr_t)n->parameter[i].name;
+    mem_free(&name);
+  }
+  for (int s = 0; s < SOURCES; s++) mem_free(&n->source[s].tap);
+  ops->free(n->backend, &n->arena);
+  ops->free(n->backend, &n->gradients);
+  ops->free(n->backend, (void **)&n->decay);
+  ops->free(n->backend, &n->workspace);
+  mem_free(&n->parameter);
+  mem_free(&n->memory);
+  safetensors_close(&n->weights);
+  mem_free(network);
+}
+
+size_t network_parameter_count(const struct network *n) {
+  return n->parameters;
+}
+const struct network_parameter *network_parameter_at(const struct network *n, size_t i) {
+  return &n->parameter[i];
+}
+int64_t network_arena_count(const struct network *n) {
+  return n->arena_count;
+}
+void *network_weights(struct network *n) {
+  return n->arena;
+}
+void *network_gradients(struct network *n) {
+  return n->gradients;
+}
+const uint8_t *network_decay(const struct network *n) {
+  return n->decay;
+}
+void network_weights_changed(struct network *n) {
+  n->changed = true;
+}
+
+status_t network_get_parameter(struct network *n, size_t i, float *out) {
+  return network_host_copy(n, i, out);
+}
+
+status_t network_set_parameter(struct network *n, size_t i, const float *in) {
+  status_t st = OK;
+  void *memory;
+  double *wide = NULL;
+  const void *bytes = in;
+  size_t count = (size_t)desc_count(&n->parameter[i].desc);
+  TRY_GOTO(network_memory(n, i, &memory), done);
+  if (n->real == DTYPE_F64) {
+    TRY_GOTO(mem_alloc(&wide, count, sizeof *wide), done);
+    for (size_t k = 0; k < count; k++) wide[k] = in[k];
+    bytes = wide;
+  }
+  TRY_GOTO(n->backend->ops->copy_in(n->backend, memory, bytes, count * dtype_bytes(n->real), NULL), done);
+  if (!n->parameter[i].trained) { // what was made from it is made again
+    for (size_t k = 0; k < n->constants; k++) n->backend->ops->free(n->backend, &n->constant[k].memory);
+    n->constants = 0;
+    for (int k = 0; k < MAX_UNITS; k++) unit_destroy(n, &n->unit[k]);
+    for (int s = 0; s < SOURCES; s++) n->source[s].has_base = false;
+  }
+done:
+  mem_free(&wide);
+  return st;
+}
+
+status_t network_write_weights(struct network *n, const char *directory) {
+  status_t st = OK;
+  struct safetensors_entry *entry = NULL;
+  void **copy = NULL;
+  char *path = NULL;
+  TRY_GOTO(file_join(&path, directory, "model.safetensors"), done);
+  TRY_GOTO(mem_alloc(&entry, n->parameters, sizeof *entry), done);
+  TRY_GOTO(mem_alloc(&copy, n->parameters, sizeof *copy), done);
+  for (size_t i = 0; i < n->parameters; i++) {
+    const struct network_parameter *p = &n->parameter[i];
+    entry[i] = (struct safetensors_entry){.name = p->name, .desc = p->desc};
+    entry[i].desc.dtype = DTYPE_F32;
+    const struct safetensors_entry *kept = n->weights ? safetensors_find(n->weights, p->name) : NULL;
+    if (!p->trained && kept && kept->desc.dtype == DTYPE_F32) { // straight from the mapped file
+      entry[i].data = kept->data;
+      continue;
+    }
+    TRY_GOTO(mem_alloc(&copy[i], (size_t)desc_count(&p->desc), sizeof(float)), done);
+    TRY_GOTO(network_host_copy(n, i, copy[i]), done);
+    entry[i].data = copy[i];
+  }
+  static const char *const metadata[][2] = {{"format", "pt"}};
+  TRY_GOTO(safetensors_write(path, entry, n->parameters, metadata, 1), done);
+done:
+  for (size_t i = 0; copy && i < n->parameters; i++) mem_free(&copy[i]);
+  mem_free(&copy);
+  mem_free(&entry);
+  mem_free(&path);
+  return st;
+}

@@ -1,0 +1,265 @@
+// network_graph.c: from a model and a shape to a graph with every pass done, and the memory of what does not change.
+#include "base/mem.h"
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "train/network_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_trained(const void *context, const char *parameter) {
+  const struct network *n = context;
+  if (!n->options.train) return false;
+  return n->options.encoders || !n->model->arch->is_encoder(parameter);
+}
+
+static status_t index_parameters(struct network *n, struct built *b) {
+  size_t count = 0;
+  for (size_t i = 0; i < b->graph->values; i++) count += b->graph->value[i]->kind == VALUE_PARAMETER;
+  TRY(mem_alloc(&b->parameter, count ? count : 1, sizeof(struct value *)));
+  count = 0;
+  for (size_t i = 0; i < b->graph->values; i++) {
+    if (b->graph->value[i]->kind == VALUE_PARAMETER) b->parameter[count++] = b->graph->value[i];
+  }
+  if (n->parameters == 0) n->parameters = count;
+  if (n->parameters != count) {
+    return FAIL(ERR_SHAPE, "the model declares %zu parameters for one shape and %zu for another", n->parameters, count);
+  }
+  return OK;
+}
+
+status_t built_create(struct network *n, int64_t batch, int64_t length, struct built *out) {
+  status_t st = OK;
+  *out = (struct built){0};
+  TRY_GOTO(graph_create(n->real, &out->graph), done);
+  struct graph *g = out->graph;
+  struct net net = {.g = g, .trained = is_trained, .context = n};
+  int64_t size = n->options.size;
+  struct model_spec spec = {.batch = batch, .size = size, .text_length = length, .condition = n->options.condition};
+  out->logits = n->model->arch->build(&net, n->model->config, &spec, &n->model->preprocess);
+  struct value *target = graph_input(g, "target", &TENSOR_DESC(DTYPE_U8, batch, size, size));
+  out->loss = graph_segment_loss(g, out->logits, target, n->options.loss, &out->sums);
+  TRY_GOTO(graph_status(g), done);
+  if (n->options.train) {
+    struct value *scale = graph_input(g, "scale", &TENSOR_DESC(n->real, 1));
+    TRY_GOTO(graph_differentiate(g, out->loss, scale), done);
+  }
+  if (n->options.precision == PRECISION_BF16) TRY_GOTO(graph_lower_bf16(g), done);
+  TRY_GOTO(graph_fuse(g, (struct value *[]){out->logits, out->loss, out->sums}, 3), done);
+  const struct graph_source sources[] = {{"pixels", SOURCE_IMAGE},
+                                         {"ids", SOURCE_CONDITION},
+                                         {"row", SOURCE_CONDITION},
+                                         {"condition_pixels", SOURCE_CONDITION}};
+  TRY_GOTO(graph_depend(g, sources, sizeof sources / sizeof *sources, &out->depends), done);
+  for (size_t i = 0; i < g->values; i++) { // a source without a feature of its own is live from its input on
+    for (int s = 0; s < SOURCES; s++) {
+      if (n->live[s] && out->depends[i] & 1u << s) out->depends[i] |= DEPENDS_LIVE;
+    }
+  }
+  TRY_GOTO(index_parameters(n, out), done);
+done:
+  if (st != OK) built_destroy(out);
+  return st;
+}
+
+void built_destroy(struct built *b) {
+  graph_destroy(&b->graph);
+  mem_free(&b->parameter);
+  mem_free(&b->depends);
+}
+
+status_t network_wanted(const struct network *n, const struct built *b, unit_kind_t kind, struct value ***out,
+                        size_t *count) {
+  TRY(mem_alloc(out, n->parameters + 3, sizeof **out));
+  *count = 0;
+  (*out)[(*count)++] = b->logits;
+  if (kind == UNIT_FORWARD) return OK;
+  (*out)[(*count)++] = b->loss;
+  (*out)[(*count)++] = b->sums;
+  for (size_t i = 0; kind == UNIT_STEP && i < n->parameters; i++) {
+    if (b->parameter[i]->gradient) (*out)[(*count)++] = b->parameter[i]->gradient;
+  }
+  return OK;
+}
+
+status_t network_find_taps(const struct network *n, const struct built *b, const uint8_t *leaf, source_t source,
+                           struct value ***out, size_t *count) {
+  (void)n;
+  *count = 0;
+  TRY(mem_alloc(out, b->graph->values, sizeof **out));
+  for (size_t i = 0; i < b->graph->values; i++) {
+    if (leaf[i] && b->depends[i] == 1u << source) (*out)[(*count)++] = b->graph->value[i];
+  }
+  return OK;
+}
+
+// ---- parameters ----------------------------------------------------------------------------------------------------
+
+struct draw {
+  float *out;
+  struct init init;
+  uint64_t seed, stream;
+  int64_t count;
+};
+
+enum { DRAW_PIECE = 1 << 16 };
+
+static status_t draw_piece(void *context, size_t piece, int worker) {
+  (void)worker;
+  const struct draw *d = context;
+  struct rng r;
+  rng_init(&r, d->seed, d->stream + 0x9E3779B97F4A7C15u * (piece + 1));
+  int64_t end = ((int64_t)piece + 1) * DRAW_PIECE < d->count ? ((int64_t)piece + 1) * DRAW_PIECE : d->count;
+  for (int64_t i = (int64_t)piece * DRAW_PIECE; i < end; i++) {
+    switch (d->init.kind) {
+    case INIT_ZEROS: d->out[i] = 0; break;
+    case INIT_ONES: d->out[i] = 1; break;
+    case INIT_CONSTANT: d->out[i] = (float)d->init.scale; break;
+    case INIT_NORMAL: d->out[i] = (float)(d->init.scale * rng_normal(&r)); break;
+    case INIT_UNIFORM: d->out[i] = (float)(d->init.scale * (2 * rng_uniform(&r) - 1)); break;
+    }
+  }
+  return OK;
+}
+
+status_t network_host_copy(struct network *n, size_t i, float *out) {
+  const struct network_parameter *p = &n->parameter[i];
+  struct tensor_desc plain = p->desc;
+  plain.dtype = DTYPE_F32;
+  int64_t count = desc_count(&plain);
+  if (n->memory[i]) {
+    if (n->real == DTYPE_F32) {
+      return n->backend->ops->copy_out(n->backend, out, n->memory[i], desc_bytes(&plain), NULL);
+    }
+    double *wide = NULL;
+    TRY(mem_alloc(&wide, (size_t)count, sizeof *wide));
+    status_t st = n->backend->ops->copy_out(n->backend, wide, n->memory[i], (size_t)count * sizeof *wide, NULL);
+    for (int64_t k = 0; st == OK && k < count; k++) out[k] = (float)wide[k];
+    mem_free(&wide);
+    return st;
+  }
+  if (n->weights) return safetensors_read(n->weights, p->name, &plain, out);
+  struct draw d = {out, p->init, n->options.seed, rng_stream(p->name), count};
+  return parallel_for(((size_t)count + DRAW_PIECE - 1) / DRAW_PIECE, n->backend->threads, draw_piece, &d);
+}
+
+status_t network_memory(struct network *n, size_t i, void **out) {
+  if (n->memory[i]) {
+    *out = n->memory[i];
+    return OK;
+  }
+  status_t st = OK;
+  struct network_parameter *p = &n->parameter[i];
+  size_t count = (size_t)desc_count(&p->desc);
+  float *host = NULL;
+  double *wide = NULL;
+  void *device = NULL;
+  TRY_GOTO(mem_alloc(&host, count, sizeof *host), done);
+  TRY_GOTO(network_host_copy(n, i, host), done);
+  if (p->offset >= 0) {
+    device = (char *)n->arena + (size_t)p->offset * dtype_bytes(n->real);
+  } else {
+    TRY_GOTO(n->backend->ops->alloc(n->backend, count * dtype_bytes(n->real), &device), done);
+  }
+  if (n->real == DTYPE_F64) {
+    TRY_GOTO(mem_alloc(&wide, count, sizeof *wide), done);
+    for (size_t k = 0; k < count; k++) wide[k] = host[k];
+  }
+  TRY_GOTO(n->backend->ops->copy_in(n->backend, device, wide ? (void *)wide : (void *)host,
+                                    count * dtype_bytes(n->real), NULL),
+           done);
+  *out = n->memory[i] = device;
+  device = NULL;
+done:
+  if (device && p->offset < 0) n->backend->ops->free(n->backend, &device);
+  mem_free(&wide);
+  mem_free(&host);
+  return st;
+}
+
+// ---- constants -----------------------------------------------------------------------------------------------------
+
+static status_t name_key(void *context, const struct value *leaf, struct key *out) {
+  (void)context;
+  return key_sha256(leaf->name, strlen(leaf->name), out);
+}
+
+static status_t bind_parameters(struct network *n, struct built *b, struct executable *e) {
+  for (size_t i = 0; i < executable_external_count(e); i++) {
+    const struct value *v = executable_external_at(e, i);
+    if (v->kind != VALUE_PARAMETER) continue;
+    size_t index = 0;
+    while (b->parameter[index]->id != v->id) index++;
+    void *memory;
+    TRY(network_memory(n, index, &memory));
+    TRY(executable_bind(e, v, memory));
+  }
+  return OK;
+}
+
+static struct constant *find_constant(struct network *n, const struct key *key) {
+  for (size_t i = 0; i < n->constants; i++) {
+    if (key_equal(&n->constant[i].key, key)) return &n->constant[i];
+  }
+  return NULL;
+}
+
+// Compute the constants in missing[0..count) into memory of their own, under their keys.
+static status_t make_constants(struct network *n, struct built *b, struct value **missing, const struct key *key,
+                               size_t count) {
+  status_t st = OK;
+  struct executable *e = NULL;
+  struct executable_options o = {.bound = missing, .bounds = count};
+  TRY_GOTO(executable_create(b->graph, n->backend, missing, count, &o, &e), done);
+  TRY_GOTO(bind_parameters(n, b, e), done);
+  TRY_GOTO(mem_grow(&n->constant, &n->constant_capacity, n->constants + count, sizeof *n->constant), done);
+  for (size_t i = 0; i < count; i++) {
+    void *memory;
+    TRY_GOTO(n->backend->ops->alloc(n->backend, desc_bytes(&missing[i]->desc), &memory), done);
+    n->constant[n->constants++] = (struct constant){key[i], memory};
+    TRY_GOTO(executable_bind(e, missing[i], memory), done);
+  }
+  TRY_GOTO(network_reserve(n, executable_arena_bytes(e)), done);
+  TRY_GOTO(executable_run(e, n->workspace, NULL, NULL, NULL), done);
+done:
+  executable_destroy(&e);
+  return st;
+}
+
+status_t network_bind_frozen(struct network *n, struct built *b, struct executable *e, const uint8_t *leaf) {
+  status_t st = OK;
+  struct value **missing = NULL;
+  struct key *key = NULL, *all = NULL;
+  size_t count = 0;
+  TRY_GOTO(bind_parameters(n, b, e), done);
+  TRY_GOTO(mem_alloc(&missing, b->graph->values, sizeof *missing), done);
+  TRY_GOTO(mem_alloc(&key, b->graph->values, sizeof *key), done);
+  TRY_GOTO(mem_alloc(&all, b->graph->values, sizeof *all), done);
+  for (size_t i = 0; i < b->graph->values; i++) {
+    if (!leaf[i] || b->depends[i] != 0) continue;
+    TRY_GOTO(graph_signature(b->graph, b->graph->value[i], name_key, NULL, &all[i]), done);
+    if (find_constant(n, &all[i])) continue;
+    missing[count] = b->graph->value[i];
+    key[count++] = all[i];
+  }
+  if (count) TRY_GOTO(make_constants(n, b, missing, key, count), done);
+  for (size_t i = 0; i < b->graph->values; i++) {
+    if (leaf[i] && b->depends[i] == 0) {
+      TRY_GOTO(executable_bind(e, b->graph->value[i], find_constant(n, &all[i])->memory), done);
+    }
+  }
+done:
+  mem_free(&all);
+  mem_free(&key);
+  mem_free(&missing);
+  return st;
+}
+
+status_t network_reserve(struct network *n, size_t bytes) {
+  if (bytes <= n->workspace_bytes) return OK;
+  n->backend->ops->free(n->backend, &n->workspace);
+  n->workspace_bytes = 0;
+  TRY(n->backend->ops->alloc(n->backend, bytes, &n->workspace));
+  n->workspace_bytes = bytes;
+  return OK;
+}
