@@ -88,13 +88,18 @@ status_t file_rename(const char *from, const char *to) {
 }
 
 status_t file_write_atomic(const char *path, const void *bytes, size_t size) {
+  struct file_piece piece = {bytes, size};
+  return file_write_pieces(path, &piece, 1);
+}
+
+status_t file_write_pieces(const char *path, const struct file_piece *pieces, size_t count) {
   status_t st = OK;
   char *temp = NULL;
   int fd = -1;
   TRY_GOTO(mem_format(&temp, "%s.tmp-%ld", path, (long)getpid()), done);
   fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0) FAIL_GOTO(done, ERR_IO, "cannot create %s: %s", temp, strerror(errno));
-  TRY_GOTO(write_all(fd, temp, bytes, size), done);
+  for (size_t i = 0; i < count; i++) TRY_GOTO(write_all(fd, temp, pieces[i].bytes, pieces[i].size), done);
   if (fsync(fd) != 0) FAIL_GOTO(done, ERR_IO, "cannot sync %s: %s", temp, strerror(errno));
   int rc = close(fd);
   fd = -1;

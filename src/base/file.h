@@ -13,6 +13,12 @@
 status_t file_read(const char *path, size_t limit, uint8_t **bytes, size_t *size);
 // Write PATH.tmp-PID, fsync, rename to PATH, fsync the folder: PATH is the old or the new content at any instant.
 status_t file_write_atomic(const char *path, const void *bytes, size_t size);
+// The same from several pieces, one after the other.
+struct file_piece {
+  const void *bytes;
+  size_t size;
+};
+status_t file_write_pieces(const char *path, const struct file_piece *pieces, size_t count);
 // Append one line to an open descriptor with a single write and fsync.
 status_t file_append_line(int fd, const char *path, const char *line, size_t size);
 
