@@ -38,13 +38,22 @@ void status_clear(void);
 // Copy the record of another thread into this one: a worker hands its message to the thread that joins it.
 void status_set_message(const char *message);
 
-#define FAIL(code, ...) status_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+// The value is the code itself, not what the function returned: a reader, and the static analyser, see that it is no OK.
+#define FAIL(code, ...)                                                                                                \
+  ({                                                                                                                   \
+    const status_t fail_code_ = (code);                                                                                \
+    (void)status_fail(fail_code_, __FILE__, __LINE__, __VA_ARGS__);                                                    \
+    fail_code_;                                                                                                        \
+  })
 
 // Return the status upward, adding one trace line: for functions that own nothing.
 #define TRY(call)                                                                                                      \
   do {                                                                                                                 \
     status_t try_status_ = (call);                                                                                     \
-    if (try_status_ != OK) return status_trace(try_status_, __FILE__, __LINE__, #call);                                \
+    if (try_status_ != OK) {                                                                                           \
+      (void)status_trace(try_status_, __FILE__, __LINE__, #call);                                                      \
+      return try_status_;                                                                                              \
+    }                                                                                                                  \
   } while (0)
 
 // Set `st` and jump: for functions that own something. They have one label, free in reverse order, and one path for
