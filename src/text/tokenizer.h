@@ -16,9 +16,9 @@ status_t tokenizer_load(const char *model_directory, int limit, struct tokenizer
 void tokenizer_destroy(struct tokenizer **tokenizer);
 
 int tokenizer_limit(const struct tokenizer *t);
-int tokenizer_size(const struct tokenizer *t);   // ids are in [0, size)
-int tokenizer_start(const struct tokenizer *t);  // id of <|startoftext|>
-int tokenizer_end(const struct tokenizer *t);    // id of <|endoftext|>
+int tokenizer_size(const struct tokenizer *t);              // ids are in [0, size)
+int tokenizer_start(const struct tokenizer *t);             // id of <|startoftext|>
+int tokenizer_end(const struct tokenizer *t);               // id of <|endoftext|>
 const struct key *tokenizer_key(const struct tokenizer *t); // content key of the vocabulary: part of text feature keys
 
 // Ids of one UTF-8 text with start and end token, truncated to `limit` as transformers does (the last is then the end token).
