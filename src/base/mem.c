@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-status_t mem_alloc(void *out, size_t count, size_t size) {
+static status_t allocate(void *out, size_t count, size_t size, bool zero) {
   size_t bytes;
   *(void **)out = NULL;
   if (!size_mul(count, size, &bytes) || bytes > PTRDIFF_MAX - MEM_ALIGN) {
@@ -16,9 +16,17 @@ status_t mem_alloc(void *out, size_t count, size_t size) {
   bytes = size_round_up(bytes ? bytes : 1, MEM_ALIGN);
   void *p = aligned_alloc(MEM_ALIGN, bytes);
   if (!p) return FAIL(ERR_NOMEM, "no memory for %zu bytes", bytes);
-  memset(p, 0, bytes);
+  if (zero) memset(p, 0, bytes);
   *(void **)out = p;
   return OK;
+}
+
+status_t mem_alloc(void *out, size_t count, size_t size) {
+  return allocate(out, count, size, true);
+}
+
+status_t mem_alloc_raw(void *out, size_t count, size_t size) {
+  return allocate(out, count, size, false);
 }
 
 status_t mem_grow(void *array, size_t *capacity, size_t need, size_t size) {

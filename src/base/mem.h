@@ -24,6 +24,8 @@ static inline size_t size_round_up(size_t n, size_t to) {
 // Zeroed memory for `count` elements of `size` bytes, aligned to MEM_ALIGN, in *(void **)out; the caller frees it with
 // mem_free. A count of 0 gives a valid pointer. ERR_NOMEM names the number of bytes.
 status_t mem_alloc(void *out, size_t count, size_t size);
+// The same without zeroing: for buffers that are written whole before they are read (pixels).
+status_t mem_alloc_raw(void *out, size_t count, size_t size);
 // Like realloc for plain (malloc) arrays that grow: doubles *capacity until `need` elements fit. *array may be NULL.
 status_t mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 // Free *(void **)pointer and null it.

@@ -16,26 +16,26 @@ const char *prompt_source_name(prompt_source_t source); // "class" | "metadata" 
 
 struct pool_info {
   const char *name, *split;
-  int size;                 // S: images are uint8 [S,S,3] RGB, masks uint8 [S,S] of 0 and 1
-  int64_t images, samples;  // M, N
-  int prompt_kinds;         // P
-  int prompt_wordings;      // V, the largest number of wordings of any (sample, kind)
-  const char *const *prompt_kind;        // [P] "p0".."p9" or others
-  const prompt_source_t *prompt_source;  // [P]
-  struct key key;           // content key of the pool
+  int size;                             // S: images are uint8 [S,S,3] RGB, masks uint8 [S,S] of 0 and 1
+  int64_t images, samples;              // M, N
+  int prompt_kinds;                     // P
+  int prompt_wordings;                  // V, the largest number of wordings of any (sample, kind)
+  const char *const *prompt_kind;       // [P] "p0".."p9" or others
+  const prompt_source_t *prompt_source; // [P]
+  struct key key;                       // content key of the pool
   int shards;
 };
 
 struct pool_sample {
-  const char *name;      // the mask's file name (with its sub-folder when it has one): the sample's identity
+  const char *name; // the mask's file name (with its sub-folder when it has one): the sample's identity
   const char *class_name, *group, *image_name;
-  int64_t image;         // index into the images
+  int64_t image; // index into the images
   int original_height, original_width;
 };
 
 // Open ROOT/NAME/SPLIT/SIZE. Everything but pixels is read and checked: pool.json's shards exist with the stated bytes,
-// datasets have the stated types and shapes, indices are in range, texts are UTF-8. SHA-256 of the shards is compared when
-// `verify`. Errors name the file and dataset. *out is closed with pool_close.
+// datasets have the stated types and shapes, indices are in range, texts are UTF-8. SHA-256 of the shards is compared
+// when `verify`. Errors name the file and dataset. *out is closed with pool_close.
 status_t pool_open(const char *root, const char *name, const char *split, int size, int verify, struct pool **out);
 void pool_close(struct pool **pool);
 const struct pool_info *pool_get_info(const struct pool *pool);
