@@ -11,6 +11,7 @@ struct optimizer {
   struct network *network;
   struct backend *backend;
   struct optimizer_options options;
+  dtype_t real; // of weights, gradients and moments
   int64_t count, steps;
   void *moment[2], *scalars, *squares; // backend memory
   struct plan *norm_plan, *step_plan;
@@ -25,19 +26,19 @@ static status_t make_plan(struct optimizer *o, const struct op *op, struct plan 
 }
 
 static status_t make_plans(struct optimizer *o) {
-  const struct tensor_desc flat = TENSOR_DESC(DTYPE_F32, o->count);
+  const struct tensor_desc flat = TENSOR_DESC(o->real, o->count);
   const struct op norm = {.kind = OP_SUM_SQUARES,
                           .direction = FORWARD,
                           .inputs = 1,
                           .outputs = 1,
                           .in = {flat},
-                          .out = {TENSOR_DESC(DTYPE_F32, 1)}};
+                          .out = {TENSOR_DESC(o->real, 1)}};
   const struct op step = {
       .kind = OP_ADAMW,
       .direction = FORWARD,
       .inputs = 6,
       .outputs = 3,
-      .in = {flat, flat, flat, flat, TENSOR_DESC(DTYPE_U8, o->count), TENSOR_DESC(DTYPE_F32, SCALARS)},
+      .in = {flat, flat, flat, flat, TENSOR_DESC(DTYPE_U8, o->count), TENSOR_DESC(DTYPE_F64, SCALARS)},
       .out = {flat, flat, flat}};
   TRY(make_plan(o, &norm, &o->norm_plan, &o->norm_scratch));
   return make_plan(o, &step, &o->step_plan, &o->step_scratch);
@@ -55,13 +56,15 @@ status_t optimizer_create(struct network *n, struct backend *b, const struct opt
   o->options = *options;
   o->count = network_arena_count(n);
   if (o->count <= 0) FAIL_GOTO(done, ERR_ARG, "the model has no trained parameter");
-  if (!size_mul((size_t)o->count, sizeof(float), &bytes)) FAIL_GOTO(done, ERR_NOMEM, "parameters do not fit in memory");
+  o->real = network_parameter_at(n, 0)->desc.dtype;
+  if (!size_mul((size_t)o->count, dtype_bytes(o->real), &bytes))
+    FAIL_GOTO(done, ERR_NOMEM, "parameters do not fit in memory");
   for (int i = 0; i < 2; i++) {
     TRY_GOTO(b->ops->alloc(b, bytes, &o->moment[i]), done);
     TRY_GOTO(b->ops->fill_zero(b, o->moment[i], bytes, NULL), done);
   }
-  TRY_GOTO(b->ops->alloc(b, SCALARS * sizeof(float), &o->scalars), done);
-  TRY_GOTO(b->ops->alloc(b, sizeof(float), &o->squares), done);
+  TRY_GOTO(b->ops->alloc(b, SCALARS * sizeof(double), &o->scalars), done);
+  TRY_GOTO(b->ops->alloc(b, sizeof(double), &o->squares), done);
   TRY_GOTO(make_plans(o), done);
   *out = o;
   o = NULL;
@@ -85,12 +88,14 @@ void optimizer_destroy(struct optimizer **optimizer) {
 
 status_t optimizer_norm(struct optimizer *o, double *norm) {
   const struct backend_ops *ops = o->backend->ops;
-  float squares;
+  float narrow = 0;
+  double squares = 0;
+  bool wide = o->real == DTYPE_F64;
   void *operands[] = {network_gradients(o->network), o->squares};
   TRY(ops->plan_run(o->norm_plan, operands, o->norm_scratch, NULL));
-  TRY(ops->copy_out(o->backend, &squares, o->squares, sizeof squares, NULL));
+  TRY(ops->copy_out(o->backend, wide ? (void *)&squares : (void *)&narrow, o->squares, dtype_bytes(o->real), NULL));
   if (ops->stream_wait) TRY(ops->stream_wait(NULL));
-  *norm = sqrt((double)squares);
+  *norm = sqrt(wide ? squares : (double)narrow);
   return OK;
 }
 
@@ -99,14 +104,8 @@ status_t optimizer_step(struct optimizer *o, double norm, double lr) {
   const struct optimizer_options *p = &o->options;
   double factor = 1.0, t = (double)(o->steps + 1);
   if (p->clip > 0) factor = fmin(1.0, p->clip / (norm + 1e-6));
-  const float scalars[SCALARS] = {(float)lr,
-                                  (float)p->beta1,
-                                  (float)p->beta2,
-                                  (float)p->epsilon,
-                                  (float)p->weight_decay,
-                                  (float)(1.0 - pow(p->beta1, t)),
-                                  (float)(1.0 - pow(p->beta2, t)),
-                                  (float)factor};
+  const double scalars[SCALARS] = {
+      lr, p->beta1, p->beta2, p->epsilon, p->weight_decay, 1.0 - pow(p->beta1, t), 1.0 - pow(p->beta2, t), factor};
   void *w = network_weights(o->network);
   TRY(ops->copy_in(o->backend, o->scalars, scalars, sizeof scalars, NULL));
   void *operands[] = {w,
