@@ -1,0 +1,75 @@
+// main.c: the table of subcommands. Here alone a status becomes an exit code.
+#include "base/log.h"
+#include "base/status.h"
+#include "text/tokenizer.h"
+#include "train/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct subcommand {
+  const char *name, *does;
+  status_t (*run)(int argc, char **argv);
+};
+
+static const struct subcommand subcommands[] = {
+    {"tokens", "token ids, one text a line", tokens_command},
+    {"bench", "the main paths timed on this machine", bench_command},
+};
+
+static void print_help(FILE *out) {
+  (void)fprintf(out,
+                "gridseg %s: finetune and evaluate vision-language segmentation models on medical images\n\n"
+                "usage: gridseg [--quiet | --verbose] SUBCOMMAND ...\n\n",
+                GRIDSEG_VERSION);
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    (void)fprintf(out, "  %-10s %s\n", subcommands[i].name, subcommands[i].does);
+  }
+  (void)fprintf(out, "\ngridseg SUBCOMMAND --help says more. Exit codes: 0 done, 1 failed, 2 wrong usage or input,\n"
+                     "75 stopped on purpose: run the same again to go on.\n");
+}
+
+static const struct subcommand *find(const char *name) {
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    if (!strcmp(subcommands[i].name, name)) return &subcommands[i];
+  }
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  int at = 1;
+  for (; at < argc && argv[at][0] == '-'; at++) {
+    if (!strcmp(argv[at], "--help") || !strcmp(argv[at], "-h")) {
+      print_help(stdout);
+      return 0;
+    }
+    if (!strcmp(argv[at], "--version")) {
+      printf("gridseg %s\n", GRIDSEG_VERSION);
+      return 0;
+    }
+    if (!strcmp(argv[at], "--quiet"))
+      log_set_level(LOG_WARN);
+    else if (!strcmp(argv[at], "--verbose"))
+      log_set_level(LOG_DEBUG);
+    else {
+      log_error("unknown option %s; gridseg --help lists what there is", argv[at]);
+      return 2;
+    }
+  }
+  if (at == argc) {
+    print_help(stderr);
+    return 2;
+  }
+  const struct subcommand *s = find(argv[at]);
+  if (!s) {
+    log_error("unknown subcommand '%s'; gridseg --help lists what there is", argv[at]);
+    return 2;
+  }
+  status_t st = s->run(argc - at, argv + at);
+  if (st != OK) {
+    log_error("%s", status_message());
+    log_debug("%s", status_trail());
+  }
+  return status_exit_code(st);
+}
