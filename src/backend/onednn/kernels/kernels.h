@@ -1,0 +1,119 @@
+// kernels.h: what oneDNN has not, or does slowly, as tables of functions: one table an instruction set. All loops are
+// split over OpenMP threads; every result has the same bits for any number of threads.
+// Data is fp32 or bf16 where a type is given; sums are fp32.
+#ifndef GRIDSEG_BACKEND_ONEDNN_KERNELS_KERNELS_H
+#define GRIDSEG_BACKEND_ONEDNN_KERNELS_KERNELS_H
+
+#include "backend/backend.h"
+
+// A pointer with its element type.
+struct view {
+  void *data;
+  dtype_t type;
+};
+
+// y and a are dense over dim[0..rank); the second operand moves by stride[i] (0: repeated). The innermost stride is 0
+// or 1. Neighbouring dims are merged.
+struct broadcast {
+  int rank;
+  int64_t dim[TENSOR_MAX_RANK], stride[TENSOR_MAX_RANK];
+};
+
+struct pointwise_kernels {
+  void (*activate)(int threads, activation_t a, int64_t n, struct view x, struct view y);
+  void (*activate_backward)(int threads, activation_t a, int64_t n, struct view dy, struct view s, struct view dx);
+  void (*add)(int threads, const struct broadcast *g, struct view a, struct view b, struct view y);
+  void (*multiply)(int threads, const struct broadcast *g, struct view a, struct view b, struct view y);
+  void (*expand)(int threads, const struct broadcast *g, struct view x, struct view y);
+  void (*cast)(int threads, int64_t n, struct view x, struct view y); // fp64 too
+};
+
+// Sums over rows are made of at most REDUCE_CHUNKS parts, whose number depends on the shape alone.
+enum { REDUCE_CHUNKS = 32 };
+
+struct norm_kernels {
+  void (*forward)(int threads, int64_t rows, int64_t d, float epsilon, struct view x, struct view gamma,
+                  struct view beta, struct view y, float *mean, float *rstd);
+  void (*backward_data)(int threads, int64_t rows, int64_t d, struct view dy, struct view x, struct view gamma,
+                        const float *mean, const float *rstd, struct view r, struct view dx);
+  // scratch: REDUCE_CHUNKS * 2 * d floats.
+  void (*backward_weight)(int threads, int64_t rows, int64_t d, struct view dy, struct view x, const float *mean,
+                          const float *rstd, struct view dgamma, struct view dbeta, float *scratch);
+};
+
+// x is dense over dim[]; dims with keep[i] remain. Neighbouring dims of one kind are merged.
+struct reduction {
+  int rank;
+  int64_t dim[TENSOR_MAX_RANK];
+  bool keep[TENSOR_MAX_RANK];
+};
+
+struct reduce_kernels {
+  // y[columns] = sum over the rows of x; scratch: REDUCE_CHUNKS * columns floats.
+  void (*columns)(int threads, int64_t rows, int64_t columns, struct view x, struct view y, float *scratch);
+  void (*sum_to)(int threads, const struct reduction *g, struct view x, struct view y, float *scratch);
+  float (*sum_squares)(int threads, int64_t n, struct view x); // in the order that backend.h fixes
+};
+
+struct attention_shape {
+  int64_t batch, queries, keys, heads, width; // width of one head
+  bool causal;
+  float scale;
+};
+
+struct attention_kernels {
+  size_t (*forward_scratch)(int threads, const struct attention_shape *s);
+  void (*forward)(int threads, const struct attention_shape *s, struct view q, struct view k, struct view v,
+                  const int32_t *length, struct view o, float *lse, void *scratch);
+  size_t (*backward_scratch)(int threads, const struct attention_shape *s);
+  void (*backward)(int threads, const struct attention_shape *s, struct view d_o, struct view q, struct view k,
+                   struct view v, struct view o, const float *lse, const int32_t *length, struct view dq,
+                   struct view dk, struct view dv, void *scratch);
+};
+
+// For each place of the output of one axis: weights of places of the input.
+struct taps {
+  int32_t *first; // [places + 1] into index and weight
+  int32_t *index;
+  float *weight;
+};
+
+struct picture_kernels {
+  // y[b,i,j,c] = sum over rows.., columns.. of weight * x[b,..,..,c]
+  void (*resample)(int threads, int64_t batch, int64_t h_in, int64_t w_in, int64_t h_out, int64_t w_out, int64_t c,
+                   const struct taps *rows, const struct taps *columns, struct view x, struct view y);
+  void (*pixels)(int threads, int64_t n, const float table[3][256], const uint8_t *p, struct view y);
+  // Windows of kh x kw that do not overlap, between a picture [B,H*kh,W*kw,C] and a matrix [B*H*W, kh*kw*C].
+  void (*gather)(int threads, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c, struct view picture,
+                 struct view matrix);
+  void (*scatter)(int threads, activation_t a, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c,
+                  struct view matrix, const float *bias, struct view picture);
+};
+
+struct loss_kernels {
+  void (*forward)(int threads, loss_t kind, int64_t batch, int64_t n, const float *logits, const uint8_t *target,
+                  float *loss, float *sums);
+  void (*backward)(int threads, loss_t kind, int64_t batch, int64_t n, const float *logits, const uint8_t *target,
+                   const float *sums, float scale, float *dlogits);
+  void (*adamw)(int threads, int64_t n, float *p, const float *g, float *m, float *v, const uint8_t *decay,
+                const double scalars[8]);
+};
+
+struct kernels {
+  const char *isa;
+  const struct pointwise_kernels *pointwise;
+  const struct norm_kernels *norm;
+  const struct reduce_kernels *reduce;
+  const struct attention_kernels *attention;
+  const struct picture_kernels *picture;
+  const struct loss_kernels *loss;
+};
+
+// The tables of the instruction sets that this build holds, and the best that this machine runs.
+extern const struct kernels kernels_generic;
+#ifdef GRIDSEG_KERNELS_X86
+extern const struct kernels kernels_avx2, kernels_avx512;
+#endif
+const struct kernels *kernels_choose(void);
+
+#endif
