@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""compare.py LINES.jsonl: medians of what tests/bench/run.sh timed, and the ratios that the project asks of itself."""
+import collections, json, statistics, sys
+
+# ours, theirs, at least (None: stated only), what is compared
+ASKED = [
+    ("clipseg_train_towers_fp32", "torch_clipseg_train_towers_fp32", 1.4, "towers running, fp32, against eager"),
+    ("clipseg_train_towers_bf16", "torch_clipseg_train_towers_bf16", 1.5, "towers running, bf16, against eager autocast"),
+    ("clipseg_train_towers_fp32", "torch_clipseg_train_towers_compile_fp32", 1.1, "towers running, fp32, against torch.compile"),
+    ("clipseg_train_store_fp32", "torch_clipseg_train_towers_fp32", 30, "from the store, fp32, against the study's step"),
+    ("clipseg_train_store_bf16", "torch_clipseg_train_towers_fp32", None, "from the store, bf16, against the study's step"),
+    ("clipseg_train_store_fp32", "torch_clipseg_train_store_fp32", 1.6, "from the store, fp32, against PyTorch's decoder on cached towers"),
+    ("clipseg_train_store_bf16", "torch_clipseg_train_store_bf16", 1.6, "from the store, bf16, against PyTorch's decoder on cached towers"),
+    ("clipseg_eval_10_prompts", "torch_clipseg_eval_10_prompts", 8, "ten prompts an image"),
+    ("clipseg_finetune_fp32", "torch_clipseg_finetune_fp32", 8, "a whole finetuning, process start to exit"),
+    ("pack", "torch_pack", 5, "packing, per core, against the study's PIL loader"),
+    ("read_pool", None, 2000, "packed samples in random order, images/s a core"),
+]
+
+values, units, peaks = collections.defaultdict(list), {}, {}
+for line in open(sys.argv[1]):
+    if not line.startswith("{"):
+        continue
+    row = json.loads(line)
+    values[row["name"]].append(row["value"])
+    units[row["name"]] = row.get("unit", "")
+    if "peak_mib" in row:
+        peaks[row["name"]] = max(row["peak_mib"], peaks.get(row["name"], 0))
+
+print(f"{'case':44} {'median':>10} {'min':>10} {'max':>10} {'n':>2} {'MiB':>6}  unit")
+for name in sorted(values):
+    v = values[name]
+    print(f"{name:44} {statistics.median(v):10.4g} {min(v):10.4g} {max(v):10.4g} {len(v):2} {peaks.get(name, ''):>6}  {units[name]}")
+print()
+for ours, theirs, least, what in ASKED:
+    if ours not in values or (theirs and theirs not in values):
+        continue
+    ratio = statistics.median(values[ours])
+    if theirs:
+        other = statistics.median(values[theirs])
+        ratio = other / ratio if units[ours] == "s" else ratio / other
+    verdict = "" if least is None else f"  asked {least}: {'reached' if ratio >= least else 'NOT reached'}"
+    print(f"{what}: {ratio:.3g}{'x' if theirs else ''}{verdict}")
