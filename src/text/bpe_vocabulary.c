@@ -67,7 +67,7 @@ static status_t add_name(struct names *n, const char *text, size_t size, int32_t
 
 // Sort by text; the same text twice is refused.
 static status_t sort_names(struct names *n, const char *where) {
-  qsort(n->at, n->count, sizeof *n->at, compare_names);
+  if (n->count) qsort(n->at, n->count, sizeof *n->at, compare_names);
   for (size_t i = 1; i < n->count; i++) {
     if (compare_names(&n->at[i - 1], &n->at[i]) == 0) {
       return FAIL(ERR_FORMAT, "%s: token '%.*s' has two ids, %d and %d", where, (int)n->at[i].size, n->at[i].text,
