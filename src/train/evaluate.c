@@ -46,6 +46,7 @@ struct evaluation {
   const struct evaluate_job *job;
   struct evaluate_plan plan;
   struct piece piece, spare;
+  size_t batch;  // of the decoder: the same on all ranks, and no more than the whole pool has
   float *logits; // [batch,S,S]
   float cut;
   size_t image_bytes, text_bytes; // of a feature, 0: none
@@ -72,8 +73,8 @@ static void free_piece(struct piece *p) {
 }
 
 // The key under which a feature of `source` is kept.
-static status_t find_feature(struct evaluation *e, source_t source, const struct key *input, size_t bytes, struct key *key,
-                             const void **out) {
+static status_t find_feature(struct evaluation *e, source_t source, const struct key *input, size_t bytes,
+                             struct key *key, const void **out) {
   *out = NULL;
   if (!e->job->store) return OK;
   TRY(network_feature_key(e->job->network, source, input, key));
@@ -89,22 +90,35 @@ static status_t compute_feature(struct evaluation *e, source_t source, const voi
   return OK;
 }
 
-static status_t prepare_text(struct evaluation *e, struct plan_text *t) {
-  struct key input, key;
+static status_t encode_text(struct evaluation *e, struct plan_text *t) {
   TRY(mem_alloc(&t->ids, (size_t)tokenizer_limit(e->job->tokenizer), sizeof *t->ids));
   status_t st = tokenizer_encode(e->job->tokenizer, t->words, strlen(t->words), t->ids, &t->length);
-  if (st != OK) return status_prefix(st, "prompt '%s'", t->words);
-  if (e->text_bytes == 0) return OK;
+  return st == OK ? OK : status_prefix(st, "prompt '%s'", t->words);
+}
+
+static status_t prepare_text(struct evaluation *e, struct plan_text *t) {
+  struct key input, key;
   TRY(feature_text_key(t->ids, t->length, &input));
   TRY(find_feature(e, SOURCE_CONDITION, &input, e->text_bytes, &key, &t->feature));
   if (t->feature) return OK;
   return compute_feature(e, SOURCE_CONDITION, t->ids, t->length, &key, e->text_bytes, &t->owned, &t->feature);
 }
 
+// Texts of one length follow each other, so that the network is built for each length once.
 static status_t prepare_texts(struct evaluation *e) {
+  int limit = 0;
   for (size_t i = 0; i < e->plan.text_count; i++) {
-    TRY(prepare_text(e, &e->plan.texts[i]));
-    if (i % 16 == 15) log_progress(0, "%s: text %zu of %zu", pool_get_info(e->job->pool)->name, i + 1, e->plan.text_count);
+    TRY(encode_text(e, &e->plan.texts[i]));
+    if (e->plan.texts[i].length > limit) limit = e->plan.texts[i].length;
+  }
+  size_t done = 0;
+  for (int length = 0; e->text_bytes > 0 && length <= limit; length++) {
+    for (size_t i = 0; i < e->plan.text_count; i++) {
+      if (e->plan.texts[i].length != length) continue;
+      TRY(prepare_text(e, &e->plan.texts[i]));
+      if (++done % 16 == 0)
+        log_progress(0, "%s: text %zu of %zu", pool_get_info(e->job->pool)->name, done, e->plan.text_count);
+    }
   }
   return OK;
 }
@@ -151,7 +165,7 @@ static struct target *target_of(struct piece *p, int64_t sample) {
 // The next `batch` units become e->piece.
 static void next_piece(struct evaluation *e, size_t first) {
   struct piece *old = &e->piece, *now = &e->spare;
-  size_t left = e->plan.unit_count - first, batch = (size_t)e->job->batch;
+  size_t left = e->plan.unit_count - first, batch = e->batch;
   now->picture_count = now->target_count = 0;
   now->first = first;
   now->count = left < batch ? left : batch;
@@ -212,14 +226,16 @@ done:
   return st;
 }
 
+// A last piece is filled up with repeats of its first unit: all passes then have one shape, for which the network is built once
+// and gives the same bits whichever rank and piece a unit falls into.
 static status_t run_decoder(struct evaluation *e) {
   status_t st = OK;
   size_t count = e->piece.count;
   struct network_sample *samples = NULL;
   float *loss = NULL, (*sums)[4] = NULL;
-  TRY_GOTO(mem_alloc(&samples, count, sizeof *samples), done);
-  TRY_GOTO(mem_alloc(&loss, count, sizeof *loss), done);
-  TRY_GOTO(mem_alloc(&sums, count, sizeof *sums), done);
+  TRY_GOTO(mem_alloc(&samples, e->batch, sizeof *samples), done);
+  TRY_GOTO(mem_alloc(&loss, e->batch, sizeof *loss), done);
+  TRY_GOTO(mem_alloc(&sums, e->batch, sizeof *sums), done);
   for (size_t i = 0; i < count; i++) {
     const struct unit *u = &e->plan.units[e->piece.first + i];
     const struct picture *p = picture_of(&e->piece, u->image);
@@ -229,7 +245,8 @@ static status_t run_decoder(struct evaluation *e) {
                                          .length = t->length,
                                          .mask = target_of(&e->piece, u->sample)->mask};
   }
-  TRY_GOTO(network_loss(e->job->network, samples, (int)count, loss, sums, e->logits), done);
+  for (size_t i = count; i < e->batch; i++) samples[i] = samples[0];
+  TRY_GOTO(network_loss(e->job->network, samples, (int)e->batch, loss, sums, e->logits), done);
   for (size_t i = 0; i < count; i++) {
     struct unit *u = &e->plan.units[e->piece.first + i];
     u->loss = (double)loss[i];
@@ -262,7 +279,8 @@ static status_t measure(const struct evaluation *e, const float *logits, const u
 
 // The mask of a unit for every row that it stands for alone.
 static status_t keep_mask(const struct evaluation *e, const struct unit *u, const struct target *t, uint8_t *mask) {
-  struct image image = {.height = t->info.original_height, .width = t->info.original_width, .channels = 1, .pixels = mask};
+  struct image image = {
+      .height = t->info.original_height, .width = t->info.original_width, .channels = 1, .pixels = mask};
   for (size_t k = 0; k < u->uses; k++) {
     const struct evaluate_row *row = &e->plan.rows[e->plan.uses[u->first_use + k].row];
     if (e->job->prompts[row->prompt].type == PROMPT_RANDOM) continue; // a mean of metrics has no mask
@@ -319,9 +337,9 @@ static status_t open_folders(struct evaluation *e) {
 
 static status_t run_units(struct evaluation *e) {
   const struct evaluate_job *job = e->job;
-  size_t batch = (size_t)job->batch, area = (size_t)job->size * (size_t)job->size, logits = 0;
+  size_t batch = e->batch, area = (size_t)job->size * (size_t)job->size, logits = 0;
   double start = clock_seconds();
-  if (!size_mul(batch, area, &logits)) return FAIL(ERR_NOMEM, "a batch of %d does not fit in memory", job->batch);
+  if (!size_mul(batch, area, &logits)) return FAIL(ERR_NOMEM, "a batch of %zu does not fit in memory", batch);
   TRY(mem_alloc(&e->logits, logits, sizeof *e->logits));
   for (int i = 0; i < 2; i++) {
     struct piece *p = i ? &e->spare : &e->piece;
@@ -366,6 +384,18 @@ static status_t check_rows(const struct evaluate_job *job, const struct evaluate
   return OK;
 }
 
+static status_t run_all(struct evaluation *e) {
+  const struct evaluate_job *job = e->job;
+  double units = 0;
+  TRY(comm_agree(job->comm, evaluate_plan_make(job, comm_rank(job->comm), comm_size(job->comm), &e->plan)));
+  units = (double)e->plan.unit_count;
+  TRY(comm_sum_f64(job->comm, &units, 1));
+  e->batch = units < job->batch ? (size_t)units : (size_t)job->batch;
+  status_t st = e->plan.unit_count > 0 ? run_units(e) : OK;
+  if (st == OK && job->store && job->keep_features) st = store_commit(job->store);
+  return comm_agree(job->comm, st);
+}
+
 status_t evaluate_pool(const struct evaluate_job *job, struct evaluate_row **rows, size_t *count) {
   status_t st = OK;
   struct evaluation e = {.job = job, .cut = logit_cut(job->threshold)};
@@ -375,12 +405,8 @@ status_t evaluate_pool(const struct evaluate_job *job, struct evaluate_row **row
   *count = 0;
   e.image_bytes = network_feature_bytes(job->network, SOURCE_IMAGE);
   e.text_bytes = network_feature_bytes(job->network, SOURCE_CONDITION);
-  TRY_GOTO(mem_alloc(&sizes, (size_t)world, sizeof *sizes), agree);
-  TRY_GOTO(evaluate_plan_make(job, comm_rank(job->comm), world, &e.plan), agree);
-  TRY_GOTO(run_units(&e), agree);
-  if (job->store && job->keep_features) TRY_GOTO(store_commit(job->store), agree);
-agree:
-  TRY_GOTO(comm_agree(job->comm, st), done);
+  TRY_GOTO(comm_agree(job->comm, mem_alloc(&sizes, (size_t)world, sizeof *sizes)), done);
+  TRY_GOTO(run_all(&e), done);
   TRY_GOTO(comm_gather(job->comm, e.plan.rows, e.plan.row_count * sizeof *e.plan.rows, (void **)rows, sizes, 0), done);
   if (root) {
     for (int r = 0; r < world; r++) *count += sizes[r] / sizeof **rows;

@@ -13,7 +13,7 @@
 #include "train/store.h"
 
 typedef enum {
-  PROMPT_KIND,   // a kind of the pool ("p6"), wording 0
+  PROMPT_KIND, // a kind of the pool ("p6"), wording 0
   PROMPT_RANDOM, // the mean over every kind but p0 that a sample has, and over a kind's wordings within it: what training with
                  // prompt: random draws, without the chance
   PROMPT_LITERAL // the same words for all samples

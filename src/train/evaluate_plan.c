@@ -68,8 +68,8 @@ static status_t plan_sample(const struct evaluate_job *job, int64_t sample, int6
     if (!evaluate_has_prompt(job->pool, sample, prompt)) continue;
     size_t row = plan->row_count;
     TRY(mem_grow(&plan->rows, &plan->row_room, row + 1, sizeof *plan->rows));
-    plan->rows[plan->row_count++] = (struct evaluate_row){
-        .sample = sample, .prompt = p, .wording = prompt->type == PROMPT_RANDOM ? -1 : 0};
+    plan->rows[plan->row_count++] =
+        (struct evaluate_row){.sample = sample, .prompt = p, .wording = prompt->type == PROMPT_RANDOM ? -1 : 0};
     if (prompt->type == PROMPT_RANDOM) {
       TRY(ask_random(job->pool, sample, row, q));
     } else if (prompt->type == PROMPT_KIND) {
@@ -108,7 +108,8 @@ static void join_texts(struct evaluate_plan *plan) {
   size_t kept = 0;
   if (plan->text_count) qsort(plan->texts, plan->text_count, sizeof *plan->texts, compare_texts);
   for (size_t i = 0; i < plan->text_count; i++) {
-    if (kept == 0 || strcmp(plan->texts[kept - 1].words, plan->texts[i].words) != 0) plan->texts[kept++] = plan->texts[i];
+    if (kept == 0 || strcmp(plan->texts[kept - 1].words, plan->texts[i].words) != 0)
+      plan->texts[kept++] = plan->texts[i];
     plan->units[plan->texts[i].unit].text = kept - 1;
   }
   plan->text_count = kept;

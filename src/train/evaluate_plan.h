@@ -7,9 +7,9 @@
 // One decoder pass: a sample with a text. Units of a sample are neighbours, as are those of an image.
 struct unit {
   int64_t sample, image;
-  size_t text;             // index into texts
-  size_t first_use, uses;  // rows that its result goes into
-  double loss;             // the result
+  size_t text;            // index into texts
+  size_t first_use, uses; // rows that its result goes into
+  double loss;            // the result
   struct sample_measure at[RESOLUTIONS];
 };
 
