@@ -173,7 +173,7 @@ static size_t column_bytes(column_kind_t kind) {
 static status_t write_column(hid_t file, const struct column *c, const char *path, const void *rows, size_t stride,
                              size_t count) {
   status_t st = OK;
-  hid_t space = -1, type = -1, set = -1, links = -1;
+  hid_t space = -1, type = -1, set = -1, links = -1, how = -1;
   char *values = NULL;
   size_t bytes = column_bytes(c->kind);
   hsize_t dim = count;
@@ -182,15 +182,19 @@ static status_t write_column(hid_t file, const struct column *c, const char *pat
   space = H5Screate_simple(1, &dim, NULL);
   type = column_type(c->kind);
   links = H5Pcreate(H5P_LINK_CREATE);
-  if (space < 0 || type < 0 || links < 0 || H5Pset_create_intermediate_group(links, 1) < 0) {
+  how = H5Pcreate(H5P_DATASET_CREATE);
+  // Without times, so that equal results are equal files.
+  if (space < 0 || type < 0 || links < 0 || how < 0 || H5Pset_create_intermediate_group(links, 1) < 0 ||
+      H5Pset_obj_track_times(how, 0) < 0) {
     FAIL_GOTO(done, ERR_IO, "HDF5 cannot describe dataset %s of %s", c->name, path);
   }
-  set = H5Dcreate2(file, c->name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+  set = H5Dcreate2(file, c->name, type, space, links, how, H5P_DEFAULT);
   if (set < 0 || (count > 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)) {
     FAIL_GOTO(done, ERR_IO, "cannot write dataset %s of %s", c->name, path);
   }
 done:
   if (set >= 0) (void)H5Dclose(set);
+  if (how >= 0) (void)H5Pclose(how);
   if (links >= 0) (void)H5Pclose(links);
   if (type >= 0) (void)H5Tclose(type);
   if (space >= 0) (void)H5Sclose(space);
