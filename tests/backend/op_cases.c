@@ -81,9 +81,9 @@ static const struct op_case rows[] = {
     LINEAR(REAL, 1, 485, 768, 64, 1, 0, NONE), // CLIPSeg: reduces
     LINEAR(REAL, 1, 485, 64, 64, 1, 0, NONE),  // decoder q, k, v, out
     LINEAR(REAL, 1, 485, 64, 64, 1, 1, NONE),
-    LINEAR(REAL, 2, 485, 64, 2048, 1, 0, RELU), // decoder MLP
-    LINEAR(REAL, 1, 485, 64, 2048, 1, 0, NONE),
-    LINEAR(REAL, 1, 485, 2048, 64, 1, 1, NONE),
+    LINEAR(REAL, 1, 77, 64, 2048, 1, 0, RELU), // decoder MLP
+    LINEAR(REAL, 1, 77, 64, 2048, 1, 0, NONE),
+    LINEAR(REAL, 1, 77, 2048, 64, 1, 1, NONE),
     LINEAR(REAL, 1, 485, 96, 384, 1, 0, QUICKGELU),
     LINEAR(REAL, 1, 77, 512, 512, 1, 0, NONE), // text tower
     LINEAR(REAL, 4, 1, 512, 64, 1, 0, NONE),   // FiLM

@@ -32,13 +32,13 @@ static double bytes_moved(const struct op *op) {
   return (double)bytes;
 }
 
-static status_t print_line(const struct options *o, const struct op *op, double *seconds) {
+static status_t print_line(const struct options *o, const struct backend *b, const struct op *op, double *seconds) {
   char text[OP_TEXT];
   qsort(seconds, (size_t)o->repeats, sizeof *seconds, by_value);
   json_t *line = json_object();
   TRY(json_put(line, "op", json_string(op_text(op, text))));
-  TRY(json_put(line, "backend", json_string(o->backend)));
-  TRY(json_put(line, "threads", json_integer(o->threads)));
+  TRY(json_put(line, "backend", json_string(b->ops->name)));
+  TRY(json_put(line, "threads", json_integer(b->threads)));
   TRY(json_put(line, "repeats", json_integer(o->repeats)));
   TRY(json_put(line, "seconds_least", json_real(seconds[0])));
   TRY(json_put(line, "seconds_middle", json_real(seconds[o->repeats / 2])));
@@ -73,7 +73,7 @@ static status_t time_case(const struct options *o, struct backend *b, const stru
     TRY_GOTO(op_device_run(&d), done);
     if (i >= 0) seconds[i] = clock_seconds() - start;
   }
-  TRY_GOTO(print_line(o, op, seconds), done);
+  TRY_GOTO(print_line(o, b, op, seconds), done);
 done:
   op_device_destroy(&d);
   mem_free(&seconds);

@@ -131,7 +131,8 @@ static void every_dimension_is_checked(void **state) {
           (op.kind == OP_EMBED && op.direction == FORWARD && k == 1) ||
           (op.kind == OP_EMBED && op.direction != FORWARD && k == 2) ||
           (op.kind == OP_TAKE_ROW && (op.direction == FORWARD ? k == 0 : k == 2)) ||
-          (op.kind == OP_SUM_SQUARES && k == 0) || (op.kind == OP_CONV && op.attr.stride[0] > 1) ||
+          (op.kind == OP_SUM_SQUARES && k == 0) || ((op.kind == OP_ADD || op.kind == OP_MULTIPLY) && k == 1) ||
+          (op.kind == OP_CONV && op.attr.stride[0] > 1) ||
           ((op.kind == OP_SUM_TO || op.kind == OP_EXPAND) && desc_count(&op.in[0]) != desc_count(&op.out[0]));
       if (d->dtype == DTYPE_NONE || free_size) continue;
       for (int m = 0; m < d->rank; m++) {
@@ -181,6 +182,10 @@ static void attributes_are_checked(void **state) {
   assert_fails(ERR_SHAPE, op_check(&op), "3 elements from 5", "7 of axis 0");
   op.attr.start = INT64_MAX;
   assert_fails(ERR_SHAPE, op_check(&op), "SLICE");
+  op = (struct op){.kind = OP_MULTIPLY, .inputs = 2, .outputs = 1, .in = {F(2, 3), F(2)}, .out = {F(2, 3)}};
+  assert_fails(ERR_SHAPE, op_check(&op), "[2] does not repeat into fp32 [2,3]");
+  op.in[1] = F(1, 2, 3);
+  assert_fails(ERR_SHAPE, op_check(&op), "[1,2,3] does not repeat");
   op = (struct op){.kind = OP_TRANSPOSE, .inputs = 1, .outputs = 1, .in = {F(7, 5)}, .out = {F(7, 5)}};
   assert_fails(ERR_SHAPE, op_check(&op), "entry 1 of the permutation is 0");
   op = (struct op){.kind = OP_CONCAT, .inputs = 2, .outputs = 1, .in = {F(7, 5), F(7, 4)}, .out = {F(14, 5)}};
