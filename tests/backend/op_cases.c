@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 
-#include <string.h>
+#include <math.h>
 
 #define F(...)     TENSOR_DESC(DTYPE_F32, __VA_ARGS__)
 #define I(...)     TENSOR_DESC(DTYPE_I32, __VA_ARGS__)
@@ -43,8 +43,7 @@
   CASE(size, ATTENTION, .inputs = 4, .outputs = 2,                                                                     \
        .in = {F(b, t, (n) * (d)), F(b, s, (n) * (d)), F(b, s, (n) * (d)),                                              \
               TENSOR_DESC((masked) ? DTYPE_I32 : DTYPE_NONE, b)},                                                      \
-       .out = {F(b, t, (n) * (d)), O(stats, b, n, t)}, .attr.heads = n, .attr.causal = causal_,                        \
-       .attr.scale = 1 / __builtin_sqrt(d))
+       .out = {F(b, t, (n) * (d)), O(stats, b, n, t)}, .attr.heads = n, .attr.causal = causal_)
 #define RESIZE(size, mode, aligned, b, h, w, h2, w2, c)                                                                \
   CASE(size, RESIZE, .inputs = 1, .outputs = 1, .in = {F(b, h, w, c)}, .out = {F(b, h2, w2, c)},                       \
        .attr.resize = RESIZE_##mode, .attr.align_corners = aligned)
@@ -81,9 +80,9 @@ static const struct op_case rows[] = {
     LINEAR(REAL, 1, 485, 768, 64, 1, 0, NONE), // CLIPSeg: reduces
     LINEAR(REAL, 1, 485, 64, 64, 1, 0, NONE),  // decoder q, k, v, out
     LINEAR(REAL, 1, 485, 64, 64, 1, 1, NONE),
-    LINEAR(REAL, 2, 485, 64, 2048, 1, 0, RELU), // decoder MLP
-    LINEAR(REAL, 1, 485, 64, 2048, 1, 0, NONE),
-    LINEAR(REAL, 1, 485, 2048, 64, 1, 1, NONE),
+    LINEAR(REAL, 1, 77, 64, 2048, 1, 0, RELU), // decoder MLP
+    LINEAR(REAL, 1, 77, 64, 2048, 1, 0, NONE),
+    LINEAR(REAL, 1, 77, 2048, 64, 1, 1, NONE),
     LINEAR(REAL, 1, 485, 96, 384, 1, 0, QUICKGELU),
     LINEAR(REAL, 1, 77, 512, 512, 1, 0, NONE), // text tower
     LINEAR(REAL, 4, 1, 512, 64, 1, 0, NONE),   // FiLM
@@ -310,8 +309,9 @@ static bool takes_residual(const struct gradient_rule *rule) {
   return false;
 }
 
-// A descriptor that is left out is all zero, as everywhere.
-static void clear_left_out(struct op *op) {
+// What no row states: a descriptor that is left out is all zero, as everywhere; attention divides by sqrt(d).
+static void complete(struct op *op) {
+  if (op->kind == OP_ATTENTION) op->attr.scale = 1 / sqrt((double)op->in[0].dim[2] / op->attr.heads);
   for (int i = 0; i < OP_MAX_IN; i++) {
     if (op->in[i].dtype == DTYPE_NONE) op->in[i] = (struct tensor_desc){0};
   }
@@ -326,7 +326,7 @@ status_t op_cases_create(struct op_case **out, size_t *count) {
   TRY(mem_alloc(out, (size_t)ROWS * MOST, sizeof **out));
   for (size_t i = 0; i < ROWS; i++) {
     struct op_case c = rows[i];
-    clear_left_out(&c.forward);
+    complete(&c.forward);
     c.op = c.forward;
     (*out)[n++] = c;
     for (direction_t d = BACKWARD_DATA; is_plain(&c.forward) && d <= BACKWARD_WEIGHT; d++) {
