@@ -85,7 +85,7 @@ static status_t create(struct plan *p) {
   TRY_GOTO(layer_link(p, l, d.c, DNNL_ARG_DST, d.c_inner, c, NULL), done);
   if (op->direction == BACKWARD_WEIGHT && op->outputs > 1 && op->out[1].dtype != DTYPE_NONE) {
     l->after = bias_gradient;
-    l->after_at = plan_reserve(p, sizeof(float) * REDUCE_CHUNKS * (size_t)d.m);
+    l->after_at = plan_reserve(p, sizeof(float) * REDUCE_CHUNKS * (size_t)(d.m + 16));
   }
 done:
   if (description) (void)dnnl_primitive_desc_destroy(description);

@@ -139,7 +139,7 @@ static status_t create_sum_to(struct plan *p) {
       g->keep[g->rank++] = keep;
     }
   }
-  (void)plan_reserve(p, sizeof(float) * REDUCE_CHUNKS * (size_t)desc_count(y));
+  (void)plan_reserve(p, sizeof(float) * REDUCE_CHUNKS * (size_t)(desc_count(y) + 16));
   return OK;
 }
 

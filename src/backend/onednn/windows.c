@@ -286,6 +286,6 @@ status_t windows_create(struct plan *p) {
   s->matrix_at = plan_reserve(p, f * (size_t)(s->images * s->h * s->w * s->run));
   s->weights_at = plan_reserve(p, f * (size_t)desc_count(operand(op, s->weights)));
   s->bias_at = plan_reserve(p, f * (size_t)(s->kw * s->l + s->s));
-  s->sum_at = plan_reserve(p, f * REDUCE_CHUNKS * (size_t)(s->s + s->l));
+  s->sum_at = plan_reserve(p, f * REDUCE_CHUNKS * (size_t)(s->s + s->l + 16));
   return create_product(p, s);
 }

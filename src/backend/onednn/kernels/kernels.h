@@ -49,7 +49,7 @@ struct reduction {
 };
 
 struct reduce_kernels {
-  // y[columns] = sum over the rows of x; scratch: REDUCE_CHUNKS * columns floats.
+  // y[columns] = sum over the rows of x; scratch: REDUCE_CHUNKS * (columns + 16) floats.
   void (*columns)(int threads, int64_t rows, int64_t columns, struct view x, struct view y, float *scratch);
   void (*sum_to)(int threads, const struct reduction *g, struct view x, struct view y, float *scratch);
   float (*sum_squares)(int threads, int64_t n, struct view x); // in the order that backend.h fixes

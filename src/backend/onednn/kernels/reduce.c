@@ -2,6 +2,10 @@
 #include "backend/onednn/kernels/kernels.h"
 #include "backend/onednn/kernels/vector.h"
 
+static double element(struct view x, int64_t i) {
+  return x.type == DTYPE_F32 ? (double)((const float *)x.data)[i] : (double)bf16_to_f32(((const uint16_t *)x.data)[i]);
+}
+
 // out[columns] = sum of rows [begin,end) of x. Runs of 64 rows are summed apart, so that the rounding error grows with
 // the square root of the count and not with the count.
 static void column_chunk(int64_t begin, int64_t end, int64_t columns, int64_t stride, struct view x, int64_t at,
@@ -29,15 +33,24 @@ static void column_chunk(int64_t begin, int64_t end, int64_t columns, int64_t st
 }
 
 static void columns_sum(int threads, int64_t rows, int64_t columns, struct view x, struct view y, float *scratch) {
+  // Few columns: several rows side by side fill the vector, and are folded at the end.
+  int64_t fold = columns < VL && VL % columns == 0 ? VL / columns : 1, lines = rows / fold, wide = columns * fold;
 #pragma omp parallel for num_threads(team(threads, rows *columns)) schedule(static)
   for (int64_t c = 0; c < REDUCE_CHUNKS; c++) {
-    column_chunk(rows * c / REDUCE_CHUNKS, rows * (c + 1) / REDUCE_CHUNKS, columns, columns, x, 0,
-                 scratch + c * columns);
+    column_chunk(lines * c / REDUCE_CHUNKS, lines * (c + 1) / REDUCE_CHUNKS, wide, wide, x, 0, scratch + c * wide);
   }
-  for (int64_t j = 0; j < columns; j += VL) {
+  for (int64_t j = 0; fold == 1 && j < columns; j += VL) {
     vf sum = {0};
     for (int64_t c = 0; c < REDUCE_CHUNKS; c++) sum += v_take(scratch + c * columns, DTYPE_F32, j, columns - j);
     v_put(y.data, y.type, j, columns - j, sum);
+  }
+  for (int64_t j = 0; fold > 1 && j < columns; j++) {
+    double sum = 0;
+    for (int64_t c = 0; c < REDUCE_CHUNKS; c++) {
+      for (int64_t f = 0; f < fold; f++) sum += (double)scratch[c * wide + f * columns + j];
+    }
+    for (int64_t r = lines * fold; r < rows; r++) sum += element(x, r * columns + j);
+    v_write_part(y.data, y.type, j, 1, v_set((float)sum));
   }
 }
 
@@ -120,12 +133,6 @@ static void sum_to(int threads, const struct reduction *g, struct view x, struct
 
 enum { SQUARE_CHUNK = 4096, SQUARE_GROUP = 8 };
 
-static double square(struct view x, int64_t i) {
-  double v =
-      x.type == DTYPE_F32 ? (double)((const float *)x.data)[i] : (double)bf16_to_f32(((const uint16_t *)x.data)[i]);
-  return v * v;
-}
-
 // Eight chunks side by side, each in its own order: one alone would wait for every addition.
 static void square_group(int64_t n, int64_t begin, struct view x, double sum[SQUARE_GROUP]) {
   for (int c = 0; c < SQUARE_GROUP; c++) sum[c] = 0;
@@ -139,7 +146,7 @@ static void square_group(int64_t n, int64_t begin, struct view x, double sum[SQU
   }
   for (int c = 0; c < SQUARE_GROUP; c++) {
     int64_t from = begin + c * SQUARE_CHUNK, end = from + SQUARE_CHUNK < n ? from + SQUARE_CHUNK : n;
-    for (int64_t i = from; i < end; i++) sum[c] += square(x, i);
+    for (int64_t i = from; i < end; i++) sum[c] += element(x, i) * element(x, i);
   }
 }
 
