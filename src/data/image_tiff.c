@@ -142,7 +142,7 @@ static void unpack_row(const struct layout *l, const uint8_t *row, uint32_t coun
         memcpy((uint16_t *)to + into, row + 2 * from, 2);
       } else {
         unsigned shift = 8 - l->bits - (unsigned)(from * l->bits % 8);
-        ((uint8_t *)to)[into] = (uint8_t)(row[from * l->bits / 8] >> shift & ((1u << l->bits) - 1));
+        ((uint8_t *)to)[into] = (uint8_t)((unsigned)row[from * l->bits / 8] >> shift & ((1u << l->bits) - 1));
       }
     }
   }

@@ -103,9 +103,14 @@ __attribute__((target("avx2"))) static void sum_rows_avx2(uint8_t *restrict out,
                                                           size_t n) {
   sum_rows_body(out, in, stride, k, taps, n);
 }
-__attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))) static void
-sum_rows_avx512(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, const int32_t *restrict k, int taps,
-                size_t n) {
+#ifdef __clang__ // knows no vector width in a target
+#define AVX512_TARGET "avx512f,avx512bw,avx512vl"
+#else
+#define AVX512_TARGET "avx512f,avx512bw,avx512vl,prefer-vector-width=512"
+#endif
+__attribute__((target(AVX512_TARGET))) static void sum_rows_avx512(uint8_t *restrict out, const uint8_t *restrict in,
+                                                                   size_t stride, const int32_t *restrict k, int taps,
+                                                                   size_t n) {
   sum_rows_body(out, in, stride, k, taps, n);
 }
 #endif

@@ -183,6 +183,7 @@ static status_t open_shard(struct safetensors *set, struct shard *s) {
   json_t *value;
   TRY(map_shard(s));
   TRY(read_header(s, &data_bytes));
+  TRY(mem_grow(&set->entry, &set->capacity, set->entries + 1, sizeof *set->entry)); // no null pointer for an empty file
   json_object_foreach(s->header, name, value) {
     if (!strcmp(name, "__metadata__")) {
       TRY(check_metadata(s, value));
