@@ -13,16 +13,20 @@ struct store; // one rank's view; find is thread-safe between calls of the other
 // `directory` NULL or "none": memory only. `memory_bytes`: the budget of values held in memory; beyond it they are read from the mapped shards
 // (without a directory, going over the budget is ERR_NOMEM that names the key store.memory). `rank` makes shard names unique.
 status_t store_open(const char *directory, uint64_t memory_bytes, int rank, struct store **out);
-void store_close(struct store **store);
-// *data is borrowed until store_close; NULL when the key is not there. A damaged value (CRC) counts as absent, with a warning that names the shard.
+void store_close(struct store **store); // commits; where that fails it warns
+// *data is borrowed until store_close and never moves; it is aligned to 64 bytes where `bytes` is a multiple of 64. NULL
+// when the key is not there. A damaged value (CRC, or another size) counts as absent, with a warning that names the
+// shard; the CRC is taken at the first find of a value.
 status_t store_find(struct store *store, const struct key *key, size_t bytes, const void **data);
-// Keep a copy of `data`. A key that is there already is left as it is.
+// Keep a copy of `data`. A key that is there already is left as it is; a damaged value is replaced. With a directory, a
+// commit happens by itself whenever 64 MiB (or memory_bytes, if less) are waiting.
 status_t store_put(struct store *store, const struct key *key, const void *data, size_t bytes);
-// Close the shard being written: it becomes visible to others. Without values nothing happens.
+// Write the waiting values as a shard: it becomes visible to others, and their memory becomes page cache. Without values
+// nothing happens. ERR_IO names the file when the disk is full; the values stay in memory then.
 status_t store_commit(struct store *store);
-// See the shards that other ranks and runs have added.
+// See the shards that other ranks and runs have added. One that cannot be read is left aside with a warning.
 status_t store_refresh(struct store *store);
-// Values, bytes, shards; every CRC checked: for `gridseg info`.
+// Print values, bytes and shards, every CRC checked: for `gridseg info`. ERR_FORMAT when something is damaged.
 status_t store_print_info(const char *directory);
 
 #endif
