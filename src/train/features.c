@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/feature.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,12 +112,7 @@ static status_t key_of(struct features *f, struct wanted *w) {
     TRY(pool_image_key(f->pool[w->pool].pool, w->image, &input));
   } else {
     const struct prompt *p = &f->prompt[w->prompt];
-    struct key_builder *b;
-    TRY(key_begin(&b, "token ids"));
-    status_t st = key_add_bytes(b, "ids", p->ids, (size_t)p->length * sizeof *p->ids);
-    if (st == OK) st = key_finish(&b, &input);
-    if (b) (void)key_finish(&b, NULL);
-    TRY(st);
+    TRY(feature_text_key(p->ids, p->length, &input));
   }
   return network_feature_key(f->o.network, w->source, &input, &w->key);
 }

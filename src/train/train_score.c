@@ -1,0 +1,54 @@
+// train_score.c: the validation at the end of an epoch: every sample once, shared by the ranks.
+#include "train/stop.h"
+#include "train/trainer.h"
+
+enum { SUM_LOSS, SUM_DICE, SUM_WEIGHT, SUM_STOP, SUM_FAIL, SUMS };
+
+double sample_dice(const float *logits, const uint8_t *mask, size_t pixels, float cut) {
+  int64_t predicted = 0, truth = 0, both = 0;
+  for (size_t i = 0; i < pixels; i++) {
+    int p = logits[i] >= cut, m = mask[i];
+    predicted += p;
+    truth += m;
+    both += p & m;
+  }
+  return predicted + truth ? 2.0 * (double)both / (double)(predicted + truth) : 1.0;
+}
+
+static status_t score_batch(struct trainer *t, int64_t step, double sum[SUMS]) {
+  const struct batch *b;
+  size_t pixels = (size_t)t->o.network.size * (size_t)t->o.network.size;
+  TRY(batches_get(t->val, 0, step, &b));
+  if (!b->count) return OK;
+  TRY(network_loss(t->network, b->sample, b->count, t->loss, t->sums, t->logits));
+  for (int i = 0; i < b->count; i++) {
+    double dice = sample_dice(t->logits + (size_t)i * pixels, b->sample[i].mask, pixels, t->cut);
+    sum[SUM_LOSS] += b->weight[i] * (double)t->loss[i];
+    sum[SUM_DICE] += b->weight[i] * dice;
+    sum[SUM_WEIGHT] += b->weight[i];
+  }
+  return OK;
+}
+
+status_t trainer_validate(struct trainer *t, struct score *out) {
+  double loss = 0, dice = 0, weight = 0;
+  *out = (struct score){0};
+  for (int64_t step = 0; step < batches_steps(t->val); step++) {
+    double sum[SUMS] = {0};
+    status_t st = score_batch(t, step, sum);
+    sum[SUM_FAIL] = st != OK;
+    sum[SUM_STOP] = stop_wanted();
+    TRY(comm_sum_f64(t->comm, sum, SUMS));
+    if (sum[SUM_FAIL] > 0) return trainer_agree(t, st);
+    loss += sum[SUM_LOSS];
+    dice += sum[SUM_DICE];
+    weight += sum[SUM_WEIGHT];
+    if (sum[SUM_STOP] > 0) {
+      out->stop = true;
+      return OK;
+    }
+  }
+  out->loss = loss / weight;
+  out->dice = dice / weight;
+  return OK;
+}
