@@ -1,8 +1,11 @@
 // main.c: the table of subcommands. Here alone a status becomes an exit code.
 #include "base/log.h"
 #include "base/status.h"
+#include "data_prep/phantom.h"
 #include "text/tokenizer.h"
 #include "train/bench.h"
+#include "train/eval.h"
+#include "train/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +17,10 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
+    {"phantom", "draw a synthetic dataset of one modality, with masks and prompts", phantom_command},
     {"tokens", "token ids, one text a line", tokens_command},
+    {"train", "finetune one model; alone or under mpirun or srun", train_command},
+    {"eval", "score a model on pools and prompts", eval_command},
     {"bench", "the main paths timed on this machine", bench_command},
 };
 
