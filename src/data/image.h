@@ -46,8 +46,8 @@ status_t image_write_png(const char *path, const struct image *image, int bits);
 // The same into memory; *bytes is freed with mem_free.
 status_t image_encode_png(const struct image *image, int bits, uint8_t **bytes, size_t *size);
 
-// Pillow's Image.resize(BILINEAR) with its antialiasing (fixed-point, 8 bits a sample, horizontal pass first), bit for
-// bit. *out is fresh.
+// Pillow's Image.resize(BILINEAR) with its antialiasing (fixed-point, 8 bits a sample), bit for bit with Pillow
+// 13; with Pillow up to 12, which goes horizontally first also where 13 does not, within 1. *out is fresh.
 status_t image_resize_bilinear(const struct image *in, int height, int width, struct image *out);
 // Pillow's Image.resize(NEAREST). *out is fresh.
 status_t image_resize_nearest(const struct image *in, int height, int width, struct image *out);

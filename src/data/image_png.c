@@ -131,6 +131,23 @@ static void on_flush(png_structp png) {
   (void)png;
 }
 
+// Eight bytes of 0 and 1 to one byte, the first into its highest bit: the product moves byte i to bit 63 - i.
+static status_t pack_bits(const struct image *image, size_t stride, uint8_t *out) {
+  size_t height = (size_t)image->height, width = (size_t)image->width;
+  uint8_t all = 0;
+  for (size_t i = 0; i < height * width; i++) all |= image->pixels[i];
+  if (all > 1) return FAIL(ERR_ARG, "values other than 0 and 1 in a 1-bit picture");
+  for (size_t y = 0; y < height; y++) {
+    const uint8_t *in = image->pixels + y * width;
+    for (size_t x = 0; x < width; x += 8) {
+      uint64_t eight = 0;
+      for (size_t i = 0; i < 8 && x + i < width; i++) eight |= (uint64_t)in[x + i] << (8 * i);
+      out[y * stride + x / 8] = (uint8_t)((eight * 0x8040201008040201u) >> 56);
+    }
+  }
+  return OK;
+}
+
 static status_t write_png(png_structp png, png_infop info, struct coder *c, const struct image *image, int bits,
                           uint8_t **packed) {
   if (setjmp(c->back)) return FAIL(ERR_NOMEM, "cannot write a PNG: %s", c->message);
@@ -140,10 +157,7 @@ static status_t write_png(png_structp png, png_infop info, struct coder *c, cons
   uint8_t *base = image->pixels;
   if (bits == 1) {
     TRY(mem_alloc(packed, height, stride));
-    for (size_t i = 0; i < height * width; i++) {
-      if (image->pixels[i] > 1) return FAIL(ERR_ARG, "value %d in a 1-bit picture", image->pixels[i]);
-      if (image->pixels[i]) (*packed)[i / width * stride + i % width / 8] |= (uint8_t)(0x80 >> (i % width % 8));
-    }
+    TRY(pack_bits(image, stride, *packed));
     base = *packed;
   }
   set_rows(c, base, stride, height);

@@ -25,11 +25,10 @@ static status_t check_colour(const struct image *image, size_t pixels) {
   return OK;
 }
 
-static status_t check_values(const size_t count[256], size_t pixels, bool lossy) {
+static status_t check_values(const size_t count[256], size_t pixels) {
   size_t middle = 0, least = pixels / 500 > LEAST_AREA ? pixels / 500 : LEAST_AREA;
   for (int v = MIDDLE_LOW; v <= MIDDLE_HIGH; v++) middle += count[v];
-  for (int v = 1; v < 255; v++) {
-    if (lossy && (v < MIDDLE_LOW || v > MIDDLE_HIGH)) continue;
+  for (int v = MIDDLE_LOW; v <= MIDDLE_HIGH; v++) {
     if (count[v] > least)
       return FAIL(ERR_FORMAT,
                   "a label map, not a mask: value %d fills %.2f %% of it; wanted nearly black and nearly white only. "
@@ -63,7 +62,7 @@ static status_t to_mask(const struct image *image, bool lossy, struct image *out
                   "a label map or dim picture, not a mask: no value is above 127 and %zu pixels are over 1; "
                   "wanted 0 and 255 (or 0 and 1)",
                   other);
-    TRY(check_values(count, pixels, lossy));
+    TRY(check_values(count, pixels));
   }
   int limit = note->values_0_1 ? 0 : 127;
   for (size_t i = 0; i < pixels; i++) out->pixels[i] = grey[i] > limit;

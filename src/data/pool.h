@@ -7,6 +7,7 @@
 #include "base/status.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 struct pool; // opaque, immutable once open; reads are thread-safe (pread at addresses taken from HDF5 once)
 
@@ -22,7 +23,8 @@ struct pool_info {
   int prompt_wordings;                  // V, the largest number of wordings of any (sample, kind)
   const char *const *prompt_kind;       // [P] "p0".."p9" or others
   const prompt_source_t *prompt_source; // [P]
-  struct key key;                       // content key of the pool
+  struct key key;                       // content key of the pool: pixels, masks, names, classes, groups, prompts
+  struct key source_key;                // content key of what it was packed from, and how
   int shards;
 };
 
@@ -37,6 +39,8 @@ struct pool_sample {
 // datasets have the stated types and shapes, indices are in range, texts are UTF-8. SHA-256 of the shards is compared
 // when `verify`. Errors name the file and dataset. *out is closed with pool_close.
 status_t pool_open(const char *root, const char *name, const char *split, int size, int verify, struct pool **out);
+// The same for the pool's folder itself, whatever its name and split: for `info` and `score`.
+status_t pool_open_path(const char *path, int verify, struct pool **out);
 void pool_close(struct pool **pool);
 const struct pool_info *pool_get_info(const struct pool *pool);
 
@@ -49,6 +53,9 @@ status_t pool_read_mask(const struct pool *pool, int64_t sample, uint8_t *mask);
 status_t pool_read_original_mask(const struct pool *pool, int64_t sample, uint8_t **mask);
 // SHA-256 of the image's packed pixels: what feature keys are made from.
 status_t pool_image_key(const struct pool *pool, int64_t image, struct key *out);
+
+// What a pool holds, for people; its checksums (shards, images, masks) are verified on the way.
+status_t pool_print_info(const char *path, FILE *out);
 
 // Index of a prompt kind ("p6") in the pool, -1 when it has none.
 int pool_find_kind(const struct pool *pool, const char *kind);

@@ -1,6 +1,6 @@
 // resize.c: Pillow's two resizings, bit for bit (libImaging/Resample.c and Geometry.c, HPND licence; written anew from
-// their arithmetic). Bilinear: triangle filter stretched by the scale, coefficients rounded to 22 bits, horizontal pass
-// to 8 bits, then vertical pass.
+// their arithmetic). Bilinear: triangle filter stretched by the scale, coefficients rounded to 22 bits, one pass to
+// 8 bits, then the other.
 //
 // Both passes run the same kernel, "weighted sum of rows of bytes": for the horizontal pass 16 rows of the picture are
 // transposed, so that the pixels of one column lie side by side and share one coefficient. Measured (Zen 5, AVX-512,
@@ -188,29 +188,34 @@ static void pass_vertical(const struct image *in, const struct filter *f, struct
              f->value + (size_t)y * (size_t)f->taps, f->count[y], stride);
 }
 
-status_t image_resize_bilinear(const struct image *in, int height, int width, struct image *out) {
+static status_t pass(const struct image *in, int height, int width, struct image *out) {
   struct filter f = {0};
-  struct image narrow = {0};
-  status_t st = OK;
-  *out = (struct image){0};
+  int across = in->width != width;
   TRY(image_create("", height, width, in->channels, out));
-  if (in->width != width && in->height != height)
-    TRY_GOTO(image_create("", in->height, width, in->channels, &narrow), done);
-  if (in->width != width) {
-    TRY_GOTO(filter_make(in->width, width, &f), done);
-    TRY_GOTO(pass_horizontal(in, &f, narrow.pixels ? &narrow : out), done);
-    filter_free(&f);
-  }
-  if (in->height != height) {
-    TRY_GOTO(filter_make(in->height, height, &f), done);
-    pass_vertical(narrow.pixels ? &narrow : in, &f, out);
-    filter_free(&f);
-  } else if (in->width == width) {
-    memcpy(out->pixels, in->pixels, (size_t)height * (size_t)width * (size_t)in->channels);
-  }
-done:
-  image_free(&narrow);
+  status_t st = filter_make(across ? in->width : in->height, across ? width : height, &f);
+  if (st == OK && across) st = pass_horizontal(in, &f, out);
+  if (st == OK && !across) pass_vertical(in, &f, out);
+  filter_free(&f);
   if (st != OK) image_free(out);
+  return st;
+}
+
+status_t image_resize_bilinear(const struct image *in, int height, int width, struct image *out) {
+  // Pillow up to 12 always went horizontally first; 13 goes vertically first when the height shrinks by more than twice
+  // what the width does (found by trying 1,500 sizes). Both agree within 1; this is 13.
+  int down_first = in->height > height && (int64_t)in->height - height > 2 * ((int64_t)in->width - width);
+  int both = in->width != width && in->height != height;
+  struct image between = {0};
+  *out = (struct image){0};
+  if (in->width == width && in->height == height) {
+    TRY(image_create("", height, width, in->channels, out));
+    memcpy(out->pixels, in->pixels, (size_t)height * (size_t)width * (size_t)in->channels);
+    return OK;
+  }
+  if (!both) return pass(in, height, width, out);
+  TRY(pass(in, down_first ? height : in->height, down_first ? in->width : width, &between));
+  status_t st = pass(&between, height, width, out);
+  image_free(&between);
   return st;
 }
 
