@@ -1,6 +1,7 @@
 // main.c: the table of subcommands. Here alone a status becomes an exit code.
 #include "base/log.h"
 #include "base/status.h"
+#include "data_prep/pack.h"
 #include "data_prep/phantom.h"
 #include "text/tokenizer.h"
 #include "train/bench.h"
@@ -17,6 +18,7 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
+    {"pack", "pictures, masks and prompts into a pool", pack_command},
     {"phantom", "draw a synthetic dataset of one modality, with masks and prompts", phantom_command},
     {"tokens", "token ids, one text a line", tokens_command},
     {"train", "finetune one model; alone or under mpirun or srun", train_command},
