@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/rng.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -53,6 +54,24 @@ static status_t print_line(const struct options *o, const struct backend *b, con
   return OK;
 }
 
+// Positive numbers below 1: zeros would draw less power and so run faster than real data. Lengths and ids are 1.
+static void fill_values(const struct op *op, const struct op_values *v) {
+  struct rng r;
+  rng_init(&r, 1, 0);
+  for (int i = 0; i < op->inputs; i++) {
+    int64_t n = op->in[i].dtype == DTYPE_NONE ? 0 : desc_count(&op->in[i]);
+    for (int64_t k = 0; k < n; k++) {
+      if (op->in[i].dtype == DTYPE_I32) {
+        ((int32_t *)v->in[i])[k] = 1;
+      } else if (op->in[i].dtype == DTYPE_U8) {
+        ((uint8_t *)v->in[i])[k] = (uint8_t)(k & 1);
+      } else {
+        ((double *)v->in[i])[k] = rng_uniform(&r);
+      }
+    }
+  }
+}
+
 static status_t time_case(const struct options *o, struct backend *b, const struct op *op) {
   enum { WARM = 2 };
   static const int adamw[OP_MAX_OUT] = {0, 2, 3, -1};
@@ -60,12 +79,8 @@ static status_t time_case(const struct options *o, struct backend *b, const stru
   struct op_values v = {0};
   struct op_device d = {.backend = b};
   double *seconds = NULL;
-  TRY_GOTO(op_values_allocate(op, &v), done); // zeros: the time of these kernels does not depend on values
-  for (int i = 0; i < op->inputs; i++) {
-    if (op->kind == OP_ATTENTION && op->in[i].dtype == DTYPE_I32) {
-      for (int64_t k = 0; k < op->in[i].dim[0]; k++) ((int32_t *)v.in[i])[k] = 1;
-    }
-  }
+  TRY_GOTO(op_values_allocate(op, &v), done);
+  fill_values(op, &v);
   TRY_GOTO(mem_alloc(&seconds, (size_t)o->repeats, sizeof *seconds), done);
   TRY_GOTO(op_device_create(b, op, &v, op->kind == OP_ADAMW ? adamw : NULL, &d), done);
   for (int i = -WARM; i < o->repeats; i++) {

@@ -41,6 +41,10 @@ static void compare(const struct op_device *d, const struct op_values *v, const 
     if (d->op.out[j].dtype == DTYPE_NONE) continue;
     assert_ok(op_device_values(d, j, &met));
     double e = nmse(met, v->out[j], desc_count(&d->op.out[j])), most = tolerance(loosest(&d->op));
+    // Its order of additions is part of the contract: no backend may differ in a bit.
+    if (d->op.kind == OP_SUM_SQUARES && most == tolerance(DTYPE_F32)) {
+      assert_true((float)met[0] == (float)*(double *)v->out[j]);
+    }
     if (!(e <= most)) fail_msg("%s: output %d (%s): NMSE %g, at most %g", op_text(&d->op, text), j, what, e, most);
     mem_free(&met);
   }
@@ -133,7 +137,7 @@ static bool run_case(const struct op_case *c, dtype_t type) {
 
 static void run_all(dtype_t type, case_size_t most) {
   struct op_case *cases;
-  size_t count, done = 0;
+  size_t count, done = 0, refused = 0;
   char text[OP_TEXT];
   assert_ok(op_cases_create(&cases, &count));
   for (size_t i = 0; i < count; i++) {
@@ -141,14 +145,13 @@ static void run_all(dtype_t type, case_size_t most) {
     struct op op = op_of_type(&cases[i].op, type);
     if (run_case(&cases[i], type)) {
       done++;
-    } else if (!strcmp(backend_name, "reference")) {
-      fail_msg("the reference refuses %s", op_text(&op, text));
+    } else if (type == DTYPE_F32 || !strcmp(backend_name, "reference")) {
+      fail_msg("%s refuses %s", backend_name, op_text(&op, text));
     } else {
-      print_message("%s refuses %s\n", backend_name, op_text(&op, text));
+      refused++;
     }
   }
-  print_message("%s, %s: %zu operations\n", backend_name, dtype_name(type), done);
-  if (type == DTYPE_F32) assert_true(done > 0);
+  print_message("%s, %s: %zu operations agree, %zu are refused\n", backend_name, dtype_name(type), done, refused);
   mem_free(&cases);
 }
 
