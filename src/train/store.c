@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 // A shard is written when so much is waiting: also what a kill costs, and twice that is used while it is written.
-enum { SHARD_BYTES = 64 << 20, SEGMENT_BYTES = 16 << 20 };
+enum { SHARD_BYTES = 64 << 20, SEGMENT_BYTES = 16 << 20, SEGMENT_ROWS = 1024 };
 
 typedef enum { UNCHECKED, GOOD, DAMAGED } check_t;
 
@@ -195,6 +195,7 @@ done:
 // Address space for values of `bytes`; pages cost memory only once they are written to.
 static status_t open_segment(struct store *s, size_t bytes, struct segment **out) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE), rows = bytes < SEGMENT_BYTES ? SEGMENT_BYTES / bytes : 1, total;
+  if (rows > SEGMENT_ROWS) rows = SEGMENT_ROWS;
   if (!size_mul(rows, bytes, &total) || total > PTRDIFF_MAX - page) {
     return FAIL(ERR_NOMEM, "a value of %zu bytes does not fit in memory", bytes);
   }

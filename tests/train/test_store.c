@@ -21,6 +21,13 @@
 
 enum { MEMORY = 1 << 30 };
 
+// In memory where there is such a place: hundreds of fsync calls would wait for the disk otherwise.
+static const char *fresh_folder(void) {
+  static char path[64];
+  (void)snprintf(path, sizeof path, "/dev/shm/gridseg-test-XXXXXX");
+  return mkdtemp(path) ? path : test_folder();
+}
+
 static struct key key_of(uint64_t i) {
   struct key key;
   assert_ok(key_sha256(&i, sizeof i, &key));
@@ -91,7 +98,7 @@ static struct store *open_store(const char *folder) {
 
 static void cold_then_warm(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   const void *early[40];
   for (uint64_t i = 0; i < 40; i++) {
@@ -125,7 +132,7 @@ static void cold_then_warm(void **state) {
 // The layout that store_shard.h promises, by HDF5's own reading.
 static void hdf5_reads_a_shard(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   for (uint64_t i = 0; i < 15; i++) put(s, i);
   store_close(&s);
@@ -170,7 +177,7 @@ static void hdf5_reads_a_shard(void **state) {
 
 static void writers_share_a_folder(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *a, *b;
   assert_ok(store_open(folder, MEMORY, 0, &a));
   assert_ok(store_open(folder, MEMORY, 1, &b));
@@ -201,7 +208,7 @@ static status_t find_many(void *context, size_t item, int worker) {
 
 static void threads_find_together(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   for (uint64_t i = 0; i < 50; i++) put(s, i);
   store_close(&s);
@@ -229,7 +236,7 @@ static void budget_is_kept(void **state) {
     assert_ok(store_refresh(s));
     store_close(&s);
   }
-  const char *folder = test_folder(); // with a folder the budget is what may wait
+  const char *folder = fresh_folder(); // with a folder the budget is what may wait
   assert_ok(store_open(folder, 10500, 0, &s));
   for (uint64_t i = 0; i < 35; i++) {
     struct key key = key_of(i);
@@ -248,7 +255,7 @@ static void budget_is_kept(void **state) {
 // One byte of a value changes on disk.
 static void damaged_value_is_computed_again(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   put(s, 2), put(s, 7), put(s, 12); // of the same size
   store_close(&s);
@@ -281,7 +288,7 @@ static void damaged_value_is_computed_again(void **state) {
 
 static void torn_shards_are_left_aside(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   for (uint64_t i = 0; i < 5; i++) put(s, i);
   store_close(&s);
@@ -353,7 +360,7 @@ static void foreign_files_are_left_aside(void **state) {
       {"does not lie inside the file", 1, 4, 32, 4, 0, 0, 0, 0, true},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    const char *folder = test_folder();
+    const char *folder = fresh_folder();
     char path[256], text[4096];
     (void)snprintf(path, sizeof path, "%s/shard-made.h5", folder);
     make_shard(path, &cases[i]);
@@ -384,7 +391,7 @@ static void foreign_files_are_left_aside(void **state) {
 // The file may not grow over 1 MiB: what a full disk or a quota does to write(2).
 static void full_disk_is_an_error(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct store *s = open_store(folder);
   for (uint64_t i = 0; i < 80; i++) put(s, i); // 2 MiB
   struct rlimit before, small;
@@ -427,7 +434,7 @@ static void write_for_ever(const char *folder) {
 
 static void killed_writer_leaves_a_usable_store(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   struct rng rng;
   rng_init(&rng, (uint64_t)time(NULL), 1);
   uint64_t most = 0;
@@ -456,7 +463,7 @@ static void killed_writer_leaves_a_usable_store(void **state) {
 
 static void only_dead_writers_lose_their_files(void **state) {
   (void)state;
-  const char *folder = test_folder();
+  const char *folder = fresh_folder();
   char mine[256], foreign[256], old[256];
   // A file of a live process (this one), of another machine, and an old one; each as file_write_atomic names them.
   struct store *s = open_store(folder);
