@@ -74,7 +74,7 @@ static const char *nearest(const struct config_table *table, const char *name) {
   int best_distance = NAME_ROOM;
   for (size_t i = 0; i < table->count; i++) {
     int whole = distance(name, table->keys[i].name);
-    int part = distance(last_part(name), last_part(table->keys[i].name)) * 2 + 1;
+    int part = distance(last_part(name), last_part(table->keys[i].name)) * 2 + (strchr(name, '.') ? 5 : 1);
     int d = whole < part ? whole : part;
     if (d < best_distance) {
       best_distance = d;
