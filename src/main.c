@@ -23,6 +23,8 @@ static const struct subcommand subcommands[] = {
     {"tokens", "token ids, one text a line", tokens_command},
     {"train", "finetune one model; alone or under mpirun or srun", train_command},
     {"eval", "score a model on pools and prompts", eval_command},
+    {"predict", "masks for pictures without truth", predict_command},
+    {"score", "score masks that any program made", score_command},
     {"bench", "the main paths timed on this machine", bench_command},
 };
 
