@@ -21,6 +21,7 @@ struct step {
   struct op op;
   int operand[OPERANDS]; // value id of the base; inputs then outputs; -1 left out
   struct plan *plan;
+  double seconds; // spent here so far, with options.profile
 };
 
 struct executable {
@@ -35,6 +36,8 @@ struct executable {
   int *external; // ids
   size_t externals;
   size_t arena_bytes, scratch_offset;
+  bool profile;
+  int runs;
 };
 
 #endif

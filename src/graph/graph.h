@@ -12,6 +12,8 @@
 #include "backend/backend.h"
 #include "base/key.h"
 
+#include <stdio.h>
+
 // Where the content of a value comes from.
 typedef enum {
   VALUE_INPUT,     // given for every run: pixels, ids, masks
@@ -133,6 +135,7 @@ struct executable_options {
                            // the plans, which may pack them; NULL: nothing is constant
   struct value *const *bound; // results that will be bound to the caller's memory (gradients in their arena)
   size_t bounds;
+  bool profile; // time every operation (only sensible on a synchronous backend)
 };
 status_t executable_create(const struct graph *g, struct backend *backend, struct value *const *outputs, size_t count,
                            const struct executable_options *options, struct executable **out);
@@ -155,5 +158,7 @@ status_t executable_run(struct executable *e, void *arena, struct stream *stream
                         void *context);
 void executable_reset(struct executable *e); // constants have changed
 double executable_flops(const struct executable *e);
+// With options.profile: milliseconds a run, share and GFLOP/s of every distinct operation, the slowest first.
+status_t executable_print_profile(const struct executable *e, FILE *out);
 
 #endif

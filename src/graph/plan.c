@@ -241,6 +241,7 @@ status_t executable_create(const struct graph *g, struct backend *backend, struc
   struct planning p = {.g = g, .options = options};
   TRY_GOTO(mem_alloc(&e, 1, sizeof *e), done);
   e->backend = backend;
+  e->profile = options->profile;
   p.e = e;
   TRY_GOTO(copy_values(&p), done);
   TRY_GOTO(mem_alloc(&p.needed, e->values ? e->values : 1, 1), done);

@@ -1,6 +1,12 @@
 // run.c: bind memory to an executable and run its steps.
 #include "graph/executable.h"
 
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
 static int root_id(const struct value *v) {
   return v->base ? v->base->id : v->id;
 }
@@ -61,19 +67,62 @@ status_t executable_run(struct executable *e, void *arena, struct stream *stream
       return FAIL(ERR_ARG, "nothing is bound to %s (value %d)", v->name ? v->name : "a result", v->id);
     }
   }
+  e->runs++;
   for (size_t s = 0; s < e->steps; s++) {
-    const struct step *step = &e->step[s];
+    struct step *step = &e->step[s];
     void *operand[OPERANDS];
     int count = step->op.inputs + step->op.outputs;
     for (int k = 0; k < count; k++) {
       operand[k] = step->operand[k] < 0 ? NULL : memory_of(e, step->operand[k], arena);
     }
+    double start = e->profile ? clock_seconds() : 0;
     status_t st = e->backend->ops->plan_run(step->plan, operand, (char *)arena + e->scratch_offset, stream);
     if (st != OK) {
       char text[OP_TEXT];
       return status_prefix(st, "step %zu, %s", s, op_text(&step->op, text));
     }
+    if (e->profile) step->seconds += clock_seconds() - start;
     if (hook) TRY(hook(context, (int)s));
   }
+  return OK;
+}
+
+struct line {
+  const struct op *op;
+  double seconds, flops;
+  int count;
+};
+
+static int by_seconds(const void *a, const void *b) {
+  const struct line *x = a, *y = b;
+  return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+status_t executable_print_profile(const struct executable *e, FILE *out) {
+  struct line *line = NULL;
+  size_t lines = 0;
+  double total = 0;
+  TRY(mem_alloc(&line, e->steps ? e->steps : 1, sizeof *line));
+  for (size_t s = 0; s < e->steps; s++) {
+    size_t k = 0;
+    while (k < lines && memcmp(line[k].op, &e->step[s].op, sizeof *line[k].op) != 0) k++;
+    if (k == lines) line[lines++] = (struct line){.op = &e->step[s].op};
+    line[k].seconds += e->step[s].seconds;
+    line[k].flops += op_flops(&e->step[s].op);
+    line[k].count++;
+    total += e->step[s].seconds;
+  }
+  qsort(line, lines, sizeof *line, by_seconds);
+  double runs = e->runs ? e->runs : 1;
+  (void)fprintf(out, "%.2f ms a run, %d runs, arena %.1f MiB\n", 1e3 * total / runs, e->runs,
+                (double)e->arena_bytes / 0x1p20);
+  for (size_t k = 0; k < lines; k++) {
+    char text[OP_TEXT];
+    (void)fprintf(out, "%8.3f ms %5.1f%% %7.1f GFLOP/s %3d x %s\n", 1e3 * line[k].seconds / runs,
+                  total > 0 ? 100 * line[k].seconds / total : 0,
+                  line[k].seconds > 0 ? 1e-9 * runs * line[k].flops / line[k].seconds : 0, line[k].count,
+                  op_text(line[k].op, text));
+  }
+  mem_free(&line);
   return OK;
 }

@@ -22,6 +22,7 @@ enum { MAX_BATCH = 256, MAX_STEPS = 1000, WORDS = 16 }; // a p6 prompt has about
 
 struct bench {
   int threads, batch, steps, size;
+  bool profile;
   const char *backend;
   struct model *model;
   struct backend *machine;
@@ -67,8 +68,12 @@ struct run {
 
 static status_t run_start(struct bench *b, const struct bench_case *c, struct run *r) {
   memset(r, 0, sizeof *r);
-  struct network_options o = {
-      .precision = c->precision, .size = b->size, .train = true, .loss = LOSS_DICE_CE, .seed = 1};
+  struct network_options o = {.precision = c->precision,
+                              .size = b->size,
+                              .train = true,
+                              .loss = LOSS_DICE_CE,
+                              .profile = b->profile,
+                              .seed = 1};
   struct optimizer_options adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-3, .clip = 0.5};
   TRY(network_create(b->model, b->machine, &o, &r->net));
   TRY(optimizer_create(r->net, b->machine, &adam, &r->optimizer));
@@ -122,6 +127,7 @@ static status_t train_case(struct bench *b, const struct bench_case *c, bool tow
     if (i >= 0) seconds[i] = clock_seconds() - start;
   }
   report(b, c, seconds);
+  if (b->profile) TRY_GOTO(network_print_profile(r.net, stdout), done);
 done:
   run_stop(&r);
   return st;
@@ -165,17 +171,15 @@ done:
 }
 
 static const char usage[] =
-    "usage: gridseg bench [--threads N] [--batch N] [--steps N] [--size N] [--backend NAME] [NAME ...]\n"
+    "usage: gridseg bench [--threads N] [--batch N] [--steps N] [--size N] [--backend NAME] [--profile] [NAME ...]\n"
     "Times the main paths on this machine: a JSON line each. NAME: cases by the beginning of their name.\n";
 
 static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
-  static const struct option options[] = {{"threads", required_argument, NULL, 't'},
-                                          {"batch", required_argument, NULL, 'b'},
-                                          {"steps", required_argument, NULL, 's'},
-                                          {"size", required_argument, NULL, 'z'},
-                                          {"backend", required_argument, NULL, 'k'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+  static const struct option options[] = {
+      {"threads", required_argument, NULL, 't'}, {"batch", required_argument, NULL, 'b'},
+      {"steps", required_argument, NULL, 's'},   {"size", required_argument, NULL, 'z'},
+      {"backend", required_argument, NULL, 'k'}, {"profile", no_argument, NULL, 'p'},
+      {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
   *help = false;
   optind = 1;
   for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -185,6 +189,7 @@ static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
     case 's': b->steps = atoi(optarg); break;
     case 'z': b->size = atoi(optarg); break;
     case 'k': b->backend = optarg; break;
+    case 'p': b->profile = true; break;
     case 'h': *help = true; return OK;
     default: return FAIL(ERR_ARG, "%s", usage);
     }

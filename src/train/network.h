@@ -19,6 +19,7 @@ struct network_options {
   bool train;    // build the backward pass
   bool encoders; // train the encoders too
   loss_t loss;
+  bool profile;  // time every operation, for network_print_profile
   uint64_t seed; // of the random initialisation, where the directory has no weights
 };
 
@@ -82,6 +83,9 @@ struct network_hook {
   status_t (*progress)(void *context, int64_t ready);
   void *context;
 };
+
+// With options.profile: what every operation took, for each executable that is still kept.
+status_t network_print_profile(const struct network *n, FILE *out);
 
 // Logits [count,S,S] fp32 into host memory. count >= 1.
 status_t network_forward(struct network *n, const struct network_sample *samples, int count, float *logits);

@@ -103,7 +103,7 @@ static status_t fill_live_unit(struct network *n, struct unit *u) {
   size_t count;
   TRY_GOTO(network_wanted(n, &u->built, u->kind, &wanted, &count), done);
   TRY_GOTO(graph_frontier(u->built.graph, wanted, count, u->built.depends, PART_LIVE, &leaf), done);
-  struct executable_options o = {.leaf = leaf, .depends = u->built.depends};
+  struct executable_options o = {.leaf = leaf, .depends = u->built.depends, .profile = n->options.profile};
   if (u->kind == UNIT_STEP) {
     o.bound = wanted + 3;
     o.bounds = count - 3;
@@ -131,7 +131,11 @@ static status_t fill_feature_unit(struct network *n, struct unit *u, source_t s)
   TRY_GOTO(graph_frontier(u->built.graph, tap, taps, u->built.depends, PART_FEATURE, &leaf), done);
   // Packing pays for pictures, of which there are many of one shape; a text runs once for its length.
   bool pack = u->length == 0;
-  struct executable_options o = {.leaf = leaf, .depends = pack ? u->built.depends : NULL, .bound = tap, .bounds = taps};
+  struct executable_options o = {.leaf = leaf,
+                                 .depends = pack ? u->built.depends : NULL,
+                                 .bound = tap,
+                                 .bounds = taps,
+                                 .profile = n->options.profile};
   TRY_GOTO(executable_create(u->built.graph, n->backend, tap, taps, &o, &u->executable), done);
   TRY_GOTO(network_bind_frozen(n, &u->built, u->executable, leaf), done);
   TRY_GOTO(bind_inputs(n, u), done);
@@ -443,4 +447,15 @@ status_t network_step(struct network *n, const struct network_sample *samples, i
   if (count > 0) return run(n, UNIT_STEP, samples, count, scale, hook, loss, sums, logits);
   TRY(n->backend->ops->fill_zero(n->backend, n->gradients, (size_t)n->arena_count * dtype_bytes(n->real), NULL));
   return hook ? hook->progress(hook->context, n->arena_count) : OK;
+}
+
+status_t network_print_profile(const struct network *n, FILE *out) {
+  static const char *const name[] = {"forward", "loss", "step", "feature of the picture", "feature of the prompt"};
+  for (int i = 0; i < MAX_UNITS; i++) {
+    const struct unit *u = n->unit[i];
+    if (!u) continue;
+    (void)fprintf(out, "-- %s, batch %d, length %d: ", name[u->kind], u->batch, u->length);
+    TRY(executable_print_profile(u->executable, out));
+  }
+  return OK;
 }
