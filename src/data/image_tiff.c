@@ -209,7 +209,7 @@ static void fill_grey(const char *name, const struct layout *l, const void *in, 
 static void undo_alpha(const uint8_t *in, uint8_t *out, size_t pixels) {
   for (size_t i = 0; i < pixels; i++, in += 4, out += 3) {
     for (int c = 0; c < 3; c++) {
-      int v = in[3] == 0 || in[3] == 255 ? in[c] : 255 * in[c] / in[3];
+      int v = in[3] == 0 ? 0 : 255 * in[c] / in[3];
       out[c] = (uint8_t)(v > 255 ? 255 : v);
     }
   }
