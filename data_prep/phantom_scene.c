@@ -179,7 +179,7 @@ void scene_plan(struct scene *s, domain_t domain, struct rng *r) {
   static const struct paint polyp[] = {{{0.86f, 0.52f, 0.49f}, 0.32f},   // pink
                                        {{0.72f, 0.26f, 0.23f}, 0.20f},   // red
                                        {{0.92f, 0.93f, 0.92f}, 0.18f},   // white
-                                       {{0.86f, 0.84f, 0.34f}, 0.15f},   // yellow
+                                       {{0.87f, 0.80f, 0.33f}, 0.15f},   // yellow
                                        {{0.95f, 0.61f, 0.20f}, 2.0f}};   // orange
   static const struct paint lesion[] = {{{0.46f, 0.29f, 0.155f}, 0.62f}, // brown
                                         {{0.10f, 0.07f, 0.065f}, 0.16f}, // black
@@ -192,7 +192,7 @@ void scene_plan(struct scene *s, domain_t domain, struct rng *r) {
   for (int k = 0; k < 8; k++) s->seed[k] = rng_u32(r);
   for (int k = 0; k < 8; k++) s->style[k] = uniform(r, 0.0f, 1.0f);
   if (domain == DOMAIN_ULTRASOUND) {
-    s->irregular = uniform(r, 0.0f, 1.0f) < 0.4f;
+    s->irregular = uniform(r, 0.0f, 1.0f) < 0.6f;
     s->cone = uniform(r, 0.0f, 1.0f) < 0.3f;
   } else {
     s->colour = pick(domain == DOMAIN_ENDOSCOPY ? polyp : lesion, r);

@@ -290,10 +290,11 @@ static void dermoscopy_prompts_are_true(void **state) {
   check_dataset("dermoscopy", 8);
 }
 
-// Bytes of one picture: the golden says that another machine or compiler gives the same.
+// The check sums were made with GCC 12 at -O3; clang 14 at -O1 and at -O3 for AVX-512 gave the same: no libm, no contracted products.
 static void same_seed_gives_same_bytes(void **state) {
   (void)state;
   static const char *const domain[3] = {"endoscopy", "ultrasound", "dermoscopy"};
+  static const uint32_t crc[3] = {0xc345bca9, 0x99a9374f, 0x4a5e3648};
   for (int k = 0; k < 3; k++) {
     struct phantom a, b, c;
     assert_ok(phantom_draw(domain[k], 5, 3, &a));
@@ -305,6 +306,7 @@ static void same_seed_gives_same_bytes(void **state) {
     assert_memory_equal(a.picture.pixels, b.picture.pixels, 3 * size);
     assert_memory_equal(a.mask.pixels, b.mask.pixels, size);
     assert_true(json_equal(a.prompts, b.prompts));
+    assert_int_equal(key_crc32(a.picture.pixels, 3 * size), crc[k]);
     size_t other = (size_t)c.picture.height * (size_t)c.picture.width;
     assert_true(size != other || memcmp(a.picture.pixels, c.picture.pixels, 3 * size) != 0);
     phantom_free(&a);
