@@ -471,3 +471,28 @@ status_t config_to_yaml(const struct config *c, char **text) {
   *text = buffer;
   return OK;
 }
+
+static json_t *json_of(const struct config_key *key, const struct value *v) {
+  if (key->type != CONFIG_TEXTS) return json_string(v->item[0].text);
+  json_t *list = json_array();
+  for (size_t k = 0; list && k < v->count; k++) {
+    if (json_array_append_new(list, json_string(v->item[k].text)) == 0) continue;
+    json_decref(list);
+    list = NULL;
+  }
+  return list;
+}
+
+status_t config_to_json(const struct config *c, json_t **out) {
+  json_t *object = json_object();
+  *out = NULL;
+  for (size_t i = 0; i < c->table->count; i++) {
+    if (!c->value[i].set) continue;
+    status_t st = json_put(object, key_at(c, i)->name, json_of(key_at(c, i), &c->value[i]));
+    if (st == OK) continue;
+    json_decref(object);
+    return st;
+  }
+  *out = object;
+  return OK;
+}

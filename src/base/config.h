@@ -3,6 +3,7 @@
 #ifndef GRIDSEG_BASE_CONFIG_H
 #define GRIDSEG_BASE_CONFIG_H
 
+#include "base/json.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -76,6 +77,8 @@ status_t config_set_default(struct config *c, const char *name, const char *text
 
 // Every resolved value as a YAML text that config_parse reads back as the same values. *text is freed with mem_free.
 status_t config_to_yaml(const struct config *c, char **text);
+// The same for records that programs read: a flat object, key -> text or list of texts. *out is the caller's.
+status_t config_to_json(const struct config *c, json_t **out);
 // The first key without CONFIG_FREE whose value differs between two configurations of one table, or NULL.
 const char *config_difference(const struct config *a, const struct config *b);
 

@@ -47,6 +47,19 @@ static status_t put_surroundings(const struct trainer *t, json_t *s) {
   return json_put(s, "data", json_string(key));
 }
 
+// What evaluation asks of a model: its recipe, and the pools that it has seen.
+static status_t put_provenance(const struct trainer *t, json_t *s) {
+  json_t *config, *keys = json_array();
+  TRY(json_put(s, "pool_keys", keys));
+  for (int i = 0; i < t->train_pool_count; i++) {
+    char hex[65];
+    key_hex(&pool_get_info(t->train_pools[i])->key, hex);
+    if (json_array_append_new(keys, json_string(hex)) != 0) return FAIL(ERR_NOMEM, "no memory for state.json");
+  }
+  TRY(config_to_json(t->config, &config));
+  return json_put(s, "config", config);
+}
+
 static status_t put_position(const struct trainer *t, json_t *s) {
   const struct position *p = &t->at;
   TRY(json_put(s, "epoch", json_integer(p->epoch)));
@@ -68,6 +81,7 @@ static status_t make_state(struct trainer *t, json_t **out) {
   TRY(plateau_save(&t->plateau, s));
   TRY(early_stop_save(&t->early_stop, s));
   TRY(json_put(s, "curves_bytes", json_integer(bytes)));
+  TRY(put_provenance(t, s));
   return put_surroundings(t, s);
 }
 

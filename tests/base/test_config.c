@@ -126,6 +126,11 @@ static void yaml_round_trip_and_difference(void **state) {
   assert_non_null(strstr(text, "train:\n  lr: 2e-3\n  epochs: 1000\n  encoders: false\n  early:\n    patience: 3\n"));
   assert_string_equal(config_text(b, "model"), "tab\t quote\" \xe2\x80\xa8 \xc2\x85 \xc3\xa9 \\");
   assert_true(config_item_quoted(b, "pools.train", 0) && !config_item_quoted(b, "pools.train", 1));
+  json_t *flat;
+  assert_ok(config_to_json(b, &flat));
+  assert_string_equal(json_string_value(json_object_get(flat, "train.early.patience")), "3");
+  assert_int_equal(json_array_size(json_object_get(flat, "pools.train")), 4);
+  json_decref(flat);
   config_destroy(&b);
   mem_free(&again);
   mem_free(&text);
