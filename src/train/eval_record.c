@@ -236,7 +236,7 @@ void eval_record_print(const struct eval_record *r, const struct eval_cell *cell
   (void)fprintf(out, "Dice, %s resolution, mean over images [95%% interval over groups]\n%-*s",
                 resolution_name(resolution), wide, "");
   for (int p = 0; p < prompts; p++)
-    (void)fprintf(out, "  %-20.20s", cells[p].prompt->text[0] ? cells[p].prompt->text : "\"\"");
+    (void)fprintf(out, "  %-19.19s", cells[p].prompt->text[0] ? cells[p].prompt->text : "\"\"");
   (void)fputc('\n', out);
   for (int i = 0; i <= pools; i++) {
     (void)fprintf(out, "%-*s", wide, i < pools ? pool_get_info(cells[i * prompts].pool)->name : "mean");
@@ -253,9 +253,9 @@ void eval_record_print(const struct eval_record *r, const struct eval_cell *cell
         n++;
       }
       if (n) {
-        (void)fprintf(out, "  %-20.3f", sum / n);
+        (void)fprintf(out, "  %-19.3f", sum / n);
       } else {
-        (void)fprintf(out, "  %-20s", "-");
+        (void)fprintf(out, "  %-19s", "-");
       }
     }
     (void)fputc('\n', out);
