@@ -3,8 +3,9 @@
 // "Collective" functions are called by all ranks in the same order, and by one thread of each rank. Every wait polls:
 // after report_seconds a stall is reported with its rank and bytes, after timeout_seconds the call gives ERR_TIMEOUT.
 // A collective that failed (ERR_COMM, ERR_TIMEOUT) leaves the world unusable and its buffers in MPI's hands: every later
-// collective fails at once, and main ends the job with comm_abort. A rank that dies is noticed by mpirun or srun,
-// which end the others.
+// collective fails at once. A rank that fails alone, outside comm_agree, must not call comm_destroy, where it would wait
+// for ranks that wait for it: it calls comm_abort or exits without. mpirun and srun end the others when a rank dies or
+// exits so.
 #ifndef GRIDSEG_COMM_COMM_H
 #define GRIDSEG_COMM_COMM_H
 

@@ -1,5 +1,5 @@
-// store.h: the feature store: what a frozen part computed, kept by content key, in memory within a budget and in shards on
-// disk. A shard has one writer, who makes it under another name, closes it and renames it in; it never changes after that.
+// store.h: the feature store: what a frozen part computed, kept by content key, in memory within a budget and in shards
+// on disk. A shard has one writer, who writes it under another name and renames it in; it never changes after that.
 #ifndef GRIDSEG_TRAIN_STORE_H
 #define GRIDSEG_TRAIN_STORE_H
 
@@ -10,8 +10,9 @@
 
 struct store; // one rank's view; find is thread-safe between calls of the others
 
-// `directory` NULL or "none": memory only. `memory_bytes`: the budget of values held in memory; beyond it they are read from the mapped shards
-// (without a directory, going over the budget is ERR_NOMEM that names the key store.memory). `rank` makes shard names unique.
+// `directory` NULL or "none": memory only, and going over `memory_bytes` is ERR_NOMEM that names the key store.memory.
+// With a directory memory_bytes bounds what waits to be written; all else is read from mapped shards, whose pages the
+// ranks of a node share. `rank` makes shard names unique. Temporary files of dead writers are removed.
 status_t store_open(const char *directory, uint64_t memory_bytes, int rank, struct store **out);
 void store_close(struct store **store); // commits; where that fails it warns
 // *data is borrowed until store_close and never moves; it is aligned to 64 bytes where `bytes` is a multiple of 64. NULL
