@@ -6,6 +6,7 @@
 #include "text/tokenizer.h"
 #include "train/bench.h"
 #include "train/eval.h"
+#include "train/info.h"
 #include "train/train.h"
 
 #include <stdio.h>
@@ -25,6 +26,7 @@ static const struct subcommand subcommands[] = {
     {"eval", "score a model on pools and prompts", eval_command},
     {"predict", "masks for pictures without truth", predict_command},
     {"score", "score masks that any program made", score_command},
+    {"info", "what a pool, model, checkpoint, store or run holds, verified", info_command},
     {"bench", "the main paths timed on this machine", bench_command},
 };
 

@@ -1,0 +1,197 @@
+// info.c: tells a thing by what stands in its folder, checks it, and prints what it holds.
+#include "train/info.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "data/pool.h"
+#include "text/tokenizer.h"
+#include "train/checkpoint.h"
+#include "train/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool holds(const char *path, const char *name) {
+  char *full = NULL;
+  if (file_join(&full, path, name) != OK) return false;
+  bool there = file_exists(full);
+  mem_free(&full);
+  return there;
+}
+
+static double millions(int64_t n) {
+  return 1e-6 * (double)n;
+}
+
+// Parameters by what they are part of; building the network checks the weights' names and shapes against config.json.
+static status_t print_network(const struct model *m) {
+  status_t st = OK;
+  struct backend *backend = NULL;
+  struct network *net = NULL;
+  int64_t encoder = 0, rest = 0;
+  TRY_GOTO(backend_create("reference", 1, &backend), done);
+  struct network_options o = {.size = m->preprocess.size};
+  TRY_GOTO(network_create(m, backend, &o, &net), done);
+  for (size_t i = 0; i < network_parameter_count(net); i++) {
+    const struct network_parameter *p = network_parameter_at(net, i);
+    *(m->arch->is_encoder(p->name) ? &encoder : &rest) += desc_count(&p->desc);
+  }
+  printf("parameters  %.2f million in %zu tensors: %.2f in the encoders, %.2f in the decoder\n",
+         millions(encoder + rest), network_parameter_count(net), millions(encoder), millions(rest));
+done:
+  network_destroy(&net);
+  backend_destroy(&backend);
+  return st;
+}
+
+static status_t print_model(const char *path) {
+  status_t st = OK;
+  struct model *m = NULL;
+  struct tokenizer *t = NULL;
+  int limit, vocabulary;
+  TRY_GOTO(model_open(path, &m), done);
+  m->arch->text(m->config, &limit, &vocabulary);
+  printf("model       %s\n", path);
+  printf("arch        %s\n", m->arch->name);
+  printf("size        %d pixels\n", m->preprocess.size);
+  printf("weights     %s\n", m->has_weights ? "in the directory" : "none: drawn from a seed (init: random)");
+  TRY_GOTO(print_network(m), done);
+  if (tokenizer_load(path, limit, &t) == OK) {
+    printf("tokenizer   %d tokens, texts of up to %d\n", tokenizer_size(t), limit);
+    if (tokenizer_size(t) > vocabulary) {
+      FAIL_GOTO(done, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model's table %d rows", path, tokenizer_size(t),
+                vocabulary);
+    }
+  } else {
+    printf("tokenizer   none (%s)\n", status_message());
+  }
+done:
+  tokenizer_destroy(&t);
+  model_close(&m);
+  return st;
+}
+
+// Every file that state.json names: its bytes and SHA-256.
+static status_t check_files(const char *path, const json_t *state) {
+  const char *name;
+  json_t *entry;
+  size_t count = 0;
+  json_object_foreach(json_object_get(state, "files"), name, entry) {
+    char *full = NULL;
+    const char *hex;
+    struct key want, met;
+    uint64_t bytes;
+    int64_t stated;
+    TRY(json_get_int(entry, name, "bytes", 0, INT64_MAX, &stated));
+    TRY(json_get_text(entry, name, "sha256", &hex));
+    TRY(key_parse(hex, &want));
+    TRY(file_join(&full, path, name));
+    status_t st = file_size(full, &bytes);
+    if (st == OK && (uint64_t)stated != bytes) {
+      st = FAIL(ERR_FORMAT, "%s has %llu bytes, state.json says %lld", full, (unsigned long long)bytes,
+                (long long)stated);
+    }
+    if (st == OK) st = key_sha256_file(full, &met);
+    if (st == OK && !key_equal(&want, &met))
+      st = FAIL(ERR_FORMAT, "%s does not have the SHA-256 that state.json names", full);
+    mem_free(&full);
+    TRY(st);
+    count++;
+  }
+  printf("files       %zu, checksums verified\n", count);
+  return OK;
+}
+
+static status_t print_checkpoint(const char *path) {
+  char *file = NULL;
+  json_t *state = NULL;
+  TRY(file_join(&file, path, "state.json"));
+  status_t st = checkpoint_read_state(file, &state);
+  if (st == OK) {
+    const char *best = json_string_value(json_object_get(state, "best")); // exact, as hexadecimal floating point
+    printf("checkpoint  step %lld, epoch %lld", (long long)json_integer_value(json_object_get(state, "step")),
+           (long long)json_integer_value(json_object_get(state, "epoch")));
+    printf(best ? ", best validation Dice %.4f\n" : "\n", best ? strtod(best, NULL) : 0.0);
+    const char *const keys[] = {"numerics", "cpu"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+      const char *text = json_string_value(json_object_get(state, keys[i]));
+      if (text) printf("%-11s %s\n", keys[i], text);
+    }
+    st = check_files(path, state);
+  }
+  if (st == OK) st = print_model(path);
+  json_decref(state);
+  mem_free(&file);
+  return st;
+}
+
+static status_t print_run(const char *path) {
+  status_t st = OK;
+  char *file = NULL;
+  json_t *status = NULL;
+  printf("run         %s\n", path);
+  if (holds(path, "status.json")) {
+    TRY_GOTO(file_join(&file, path, "status.json"), done);
+    TRY_GOTO(json_read(file, &status), done);
+    const char *text = json_string_value(json_object_get(status, "status"));
+    printf("status      %s, epoch %lld, step %lld\n", text ? text : "unknown",
+           (long long)json_integer_value(json_object_get(status, "epoch")),
+           (long long)json_integer_value(json_object_get(status, "step")));
+  }
+  const char *const parts[] = {"config.yaml", "curves.csv", "cells.csv", "samples.h5", "masks"};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    if (holds(path, parts[i])) printf("holds       %s\n", parts[i]);
+  }
+  const char *const links[] = {"checkpoints/best", "checkpoints/last"};
+  for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+    if (!holds(path, links[i])) continue;
+    mem_free(&file);
+    TRY_GOTO(file_join(&file, path, links[i]), done);
+    printf("-- %s\n", links[i]);
+    TRY_GOTO(print_checkpoint(file), done);
+  }
+done:
+  json_decref(status);
+  mem_free(&file);
+  return st;
+}
+
+static bool is_store(const char *path) {
+  char **names = NULL;
+  size_t count;
+  bool found = false;
+  if (file_list(path, &names, &count) != OK) return false;
+  for (size_t i = 0; i < count; i++) {
+    size_t n = strlen(names[i]);
+    found = found || (!strncmp(names[i], "shard-", 6) && n > 3 && !strcmp(names[i] + n - 3, ".h5"));
+  }
+  file_free_names(&names, count);
+  return found;
+}
+
+static const char usage[] =
+    "usage: gridseg info PATH\n"
+    "What a pool, model directory, checkpoint, feature store or run holds; verifies its checksums.\n";
+
+status_t info_command(int argc, char **argv) {
+  if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+    (void)fputs(usage, stdout);
+    return OK;
+  }
+  if (argc != 2) return FAIL(ERR_ARG, "%s", usage);
+  const char *path = argv[1];
+  if (!file_is_directory(path)) return FAIL(ERR_ARG, "%s is not a folder", path);
+  if (holds(path, "pool.json")) return pool_print_info(path, stdout);
+  if (holds(path, "state.json")) return print_checkpoint(path);
+  if (holds(path, "config.json")) return print_model(path);
+  if (holds(path, "checkpoints") || holds(path, "cells.csv")) return print_run(path);
+  if (is_store(path)) return store_print_info(path);
+  return FAIL(
+      ERR_ARG,
+      "%s holds no pool (pool.json), model (config.json), checkpoint (state.json), run (checkpoints or cells.csv) "
+      "or store (shard-*.h5)",
+      path);
+}
