@@ -120,7 +120,7 @@ struct kernels {
 // The tables of the instruction sets that this build holds, and the best that this machine runs.
 extern const struct kernels kernels_generic;
 #ifdef GRIDSEG_KERNELS_X86
-extern const struct kernels kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
 #endif
 const struct kernels *kernels_choose(void);
 

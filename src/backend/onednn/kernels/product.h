@@ -13,7 +13,6 @@ enum { TILE_VECTORS = 1, TILE_ROWS_1 = 6, TILE_ROWS_2 = 1, TILE_ROWS_3 = 1, TILE
 #else                  // 16 of 4
 enum { TILE_VECTORS = 1, TILE_ROWS_1 = 3, TILE_ROWS_2 = 1, TILE_ROWS_3 = 1, TILE_ROWS_4 = 1 };
 #endif
-enum { PANEL = 64 };
 
 struct product {
   int64_t m, n, k;
