@@ -227,7 +227,7 @@ static status_t run_large(struct plan *p, void *const *operands, char *scratch) 
     TRY(primitive_run(p, &s->product, scratch));
     char *to = (char *)operands[s->large] + place * (size_t)s->run * dtype_bytes(y->dtype);
     p->b->kernels->picture->scatter(p->b->base.threads, p->op.attr.activation, s->images, s->h, s->w, s->kh, s->kw,
-                                    s->l, (struct view){matrix, DTYPE_F32}, bias, view_of(y, to));
+                                    s->l, (const float *)(void *)matrix, bias, view_of(y, to));
   }
   return OK;
 }

@@ -2,28 +2,11 @@
 // al. 2022): a block of queries meets all keys while its scores stay in the second cache; only the log of the sum is kept,
 // and backward makes the probabilities again from it. One thread owns a (sample, head), so the order of every sum is
 // fixed. Keys are packed transposed, in panels of 64, once a head.
-#include "backend/onednn/kernels/kernels.h"
+#include "backend/onednn/kernels/attention.h"
 #include "backend/onednn/kernels/product.h"
 #include "backend/onednn/kernels/vecmath.h"
 
 #include <math.h>
-
-enum { BLOCK = 48 }; // queries; a multiple of every tile height
-
-// One (sample, head) at work. Sizes: t queries, s keys (those not masked), d width, w = d rounded up to 16, columns = s
-// rounded up to 64.
-struct head {
-  const struct attention_shape *shape;
-  int64_t sample, head, t, s, d, w, columns;
-};
-
-static int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-static int64_t limit(const struct head *h, int64_t query) {
-  return h->shape->causal && query + 1 < h->s ? query + 1 : h->s;
-}
 
 // Rows of one head of x[B,T,N*d] into dense rows of w floats (the rest 0), times `scale`.
 static void pack_rows(const struct head *h, struct view x, int64_t rows, int64_t rows_all, int64_t from, float *out) {
@@ -57,18 +40,6 @@ static void pack_transposed(const struct head *h, const float *rows, float *out)
   }
 }
 
-static struct head head_of(const struct attention_shape *s, const int32_t *length, int64_t task) {
-  struct head h = {.shape = s, .sample = task / s->heads, .head = task % s->heads, .t = s->queries, .s = s->keys};
-  if (length) {
-    int64_t n = length[h.sample];
-    h.s = n < 0 ? 0 : n < s->keys ? n : s->keys;
-  }
-  h.d = s->width;
-  h.w = round_up(s->width, VL);
-  h.columns = round_up(h.s, PANEL);
-  return h;
-}
-
 // exp(scale * score - bias) in place over `n` scores; the rest of the row up to `end` becomes 0. Returns the sum.
 INLINE float exponents(float *row, int64_t n, int64_t end, float scale, float bias) {
   const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -88,15 +59,6 @@ INLINE float exponents(float *row, int64_t n, int64_t end, float scale, float bi
   }
   for (; j < end; j += VL) v_store(row + j, v_set(0));
   return v_sum(sum);
-}
-
-INLINE float row_peak(const float *row, int64_t n) {
-  vf peak = v_set(-INFINITY);
-  int64_t j = 0;
-  for (; j + VL <= n; j += VL) peak = v_max(peak, v_load(row + j));
-  float m = v_peak(peak);
-  for (; j < n; j++) m = row[j] > m ? row[j] : m;
-  return m;
 }
 
 struct forward_memory {
@@ -163,6 +125,12 @@ static size_t forward_scratch(int threads, const struct attention_shape *s) {
 
 static void forward(int threads, const struct attention_shape *s, struct view q, struct view k, struct view v,
                     const int32_t *length, struct view o, float *lse, void *scratch) {
+#ifdef __AVX512BF16__
+  if (q.type == DTYPE_BF16 && k.type == DTYPE_BF16 && v.type == DTYPE_BF16 && s->width % 2 == 0) {
+    K(attention_half)(threads, s, q.data, k.data, v.data, length, o, lse, scratch);
+    return;
+  }
+#endif
 #pragma omp parallel num_threads(threads)
   {
     struct forward_memory m;

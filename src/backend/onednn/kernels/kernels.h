@@ -55,6 +55,13 @@ struct reduce_kernels {
   float (*sum_squares)(int threads, int64_t n, struct view x); // in the order that backend.h fixes
 };
 
+struct product_kernels {
+  // out[wide,narrow] = A' B for A[rows,wide], B[rows,narrow]; narrow is a multiple of 16. turned, when given, becomes its
+  // transpose [narrow,wide]; sums, when given, the sums of A's columns.
+  void (*skinny)(int threads, int64_t rows, int64_t wide, int64_t narrow, const float *a, const float *b, float *out,
+                 float *turned, float *sums);
+};
+
 struct attention_shape {
   int64_t batch, queries, keys, heads, width; // width of one head
   bool causal;
@@ -87,7 +94,7 @@ struct picture_kernels {
   void (*gather)(int threads, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c, struct view picture,
                  struct view matrix);
   void (*scatter)(int threads, activation_t a, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c,
-                  struct view matrix, const float *bias, struct view picture);
+                  const float *matrix, const float *bias, struct view picture);
 };
 
 struct loss_kernels {
@@ -104,6 +111,7 @@ struct kernels {
   const struct pointwise_kernels *pointwise;
   const struct norm_kernels *norm;
   const struct reduce_kernels *reduce;
+  const struct product_kernels *product;
   const struct attention_kernels *attention;
   const struct picture_kernels *picture;
   const struct loss_kernels *loss;
@@ -112,7 +120,7 @@ struct kernels {
 // The tables of the instruction sets that this build holds, and the best that this machine runs.
 extern const struct kernels kernels_generic;
 #ifdef GRIDSEG_KERNELS_X86
-extern const struct kernels kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
 #endif
 const struct kernels *kernels_choose(void);
 

@@ -73,6 +73,17 @@ static void pixels(int threads, int64_t n, const float table[3][256], const uint
   }
 }
 
+// A window's line of a few bytes is moved without a call.
+INLINE void copy_run(char *to, const char *from, size_t bytes) {
+  switch (bytes) {
+  case 8: memcpy(to, from, 8); break;
+  case 16: memcpy(to, from, 16); break;
+  case 32: memcpy(to, from, 32); break;
+  case 64: memcpy(to, from, 64); break;
+  default: memcpy(to, from, bytes);
+  }
+}
+
 static void gather(int threads, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c, struct view picture,
                    struct view matrix) {
   size_t bytes = dtype_bytes(picture.type), run = (size_t)(kw * c) * bytes;
@@ -82,26 +93,52 @@ static void gather(int threads, int64_t batch, int64_t h, int64_t w, int kh, int
       char *to = (char *)matrix.data + (size_t)(line * w + j) * (size_t)kh * run;
       for (int i = 0; i < kh; i++) {
         const char *from = (const char *)picture.data + (size_t)((line * kh + i) * w + j) * run;
-        memcpy(to + (size_t)i * run, from, run);
+        copy_run(to + (size_t)i * run, from, run);
       }
     }
   }
 }
 
+// A line of the picture out of w windows of `run` numbers each, `stride` apart: runs shorter than a vector are put side
+// by side first.
+static void scatter_short(activation_t a, int64_t w, int64_t run, int64_t stride, const float *from, const float *bias,
+                          struct view picture, int64_t to) {
+  enum { WINDOWS = 16 };
+  float line[WINDOWS * VL];
+  for (int64_t j = 0; j < w; j += WINDOWS) {
+    int64_t windows = w - j < WINDOWS ? w - j : WINDOWS, n = windows * run;
+    for (int64_t i = 0; i < windows; i++) {
+      copy_run((char *)(line + i * run), (const char *)(from + (j + i) * stride), sizeof(float) * (size_t)run);
+      for (int64_t k = 0; bias && k < run; k++) line[i * run + k] += bias[k];
+    }
+    for (int64_t k = 0; k < n; k += VL) {
+      v_put(picture.data, picture.type, to + j * run + k, n - k, v_activate(a, v_take(line, DTYPE_F32, k, n - k)));
+    }
+  }
+}
+
+static void scatter_long(activation_t a, int64_t run, const float *from, const float *bias, struct view picture,
+                         int64_t to) {
+  for (int64_t k = 0; k < run; k += VL) {
+    vf v = v_take(from, DTYPE_F32, k, run - k);
+    if (bias) v += v_take(bias, DTYPE_F32, k, run - k);
+    v_put(picture.data, picture.type, to + k, run - k, v_activate(a, v));
+  }
+}
+
 static void scatter(int threads, activation_t a, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c,
-                    struct view matrix, const float *bias, struct view picture) {
-  int64_t run = kw * c;
-#pragma omp parallel for num_threads(team(threads, batch *h *w *kh *run)) schedule(static)
+                    const float *matrix, const float *bias, struct view picture) {
+  int64_t run = kw * c, window = kh * run;
+#pragma omp parallel for num_threads(team(threads, batch *h *w *window)) schedule(static)
   for (int64_t line = 0; line < batch * h; line++) {
     for (int i = 0; i < kh; i++) {
-      for (int64_t j = 0; j < w; j++) {
-        int64_t from = ((line * w + j) * kh + i) * run, to = ((line * kh + i) * w + j) * run;
-        for (int64_t k = 0; k < run; k += VL) {
-          vf v = v_take(matrix.data, matrix.type, from + k, run - k);
-          if (bias) v += v_take(bias, DTYPE_F32, k, run - k);
-          v_put(picture.data, picture.type, to + k, run - k, v_activate(a, v));
-        }
+      const float *from = matrix + line * w * window + i * run;
+      int64_t to = (line * kh + i) * w * run;
+      if (run < VL) {
+        scatter_short(a, w, run, window, from, bias, picture, to);
+        continue;
       }
+      for (int64_t j = 0; j < w; j++) scatter_long(a, run, from + j * window, bias, picture, to + j * run);
     }
   }
 }

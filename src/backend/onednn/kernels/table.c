@@ -8,6 +8,7 @@
 extern const struct pointwise_kernels K(pointwise_kernels);
 extern const struct norm_kernels K(norm_kernels);
 extern const struct reduce_kernels K(reduce_kernels);
+extern const struct product_kernels K(product_kernels);
 extern const struct attention_kernels K(attention_kernels);
 extern const struct picture_kernels K(picture_kernels);
 extern const struct loss_kernels K(loss_kernels);
@@ -17,6 +18,7 @@ const struct kernels K(kernels) = {
     .pointwise = &K(pointwise_kernels),
     .norm = &K(norm_kernels),
     .reduce = &K(reduce_kernels),
+    .product = &K(product_kernels),
     .attention = &K(attention_kernels),
     .picture = &K(picture_kernels),
     .loss = &K(loss_kernels),

@@ -17,7 +17,7 @@
 #define K(name)       K_JOIN(name, KERNEL_ISA)
 #define INLINE        static inline __attribute__((always_inline, unused))
 
-enum { VL = 16 };
+enum { VL = 16, PANEL = 64 }; // PANEL: columns of a packed operand of a product
 typedef float vf __attribute__((vector_size(64), may_alias));
 typedef float vf_mem __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(64), may_alias));
