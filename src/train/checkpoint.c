@@ -273,7 +273,7 @@ static status_t describe(struct checkpoints *f, const char *path, const char *na
   struct key sum;
   char hex[65];
   uint64_t bytes;
-  TRY(sync_file(path));
+  if (!changes(name)) TRY(sync_file(path)); // what changes was synced by its writer
   TRY(file_size(path, &bytes));
   TRY(key_sha256_file(path, &sum));
   key_hex(&sum, hex);

@@ -26,26 +26,27 @@ static void remember(int number) {
   met = number;
 }
 
-static status_t read_end_time(double before_minutes) {
+static double read_end_time(void) {
   const char *text = getenv("SLURM_JOB_END_TIME");
   char *end;
-  wall_end = 0;
-  if (!text || !*text) return OK;
+  if (!text || !*text) return 0;
   errno = 0;
   double at = strtod(text, &end);
-  if (*end || errno || !(at > 0)) {
-    log_warn("SLURM_JOB_END_TIME is '%s', wanted seconds since 1970: not used", text);
-    return OK;
-  }
-  wall_end = at - 60.0 * before_minutes;
-  return OK;
+  if (!*end && !errno && at > 0) return at;
+  log_warn("SLURM_JOB_END_TIME is '%s', wanted seconds since 1970: not used", text);
+  return 0;
 }
 
-status_t stop_begin(double before_minutes, double after_minutes) {
+void stop_set_clock(double before_minutes, double after_minutes) {
+  double end = read_end_time();
+  wall_end = end > 0 ? end - 60.0 * before_minutes : 0;
+  clock_end = after_minutes > 0 ? clock_seconds() + 60.0 * after_minutes : 0;
+}
+
+status_t stop_begin(void) {
   struct sigaction action = {.sa_handler = remember, .sa_flags = SA_RESTART};
   met = 0;
-  clock_end = after_minutes > 0 ? clock_seconds() + 60.0 * after_minutes : 0;
-  TRY(read_end_time(before_minutes));
+  wall_end = clock_end = 0;
   (void)sigemptyset(&action.sa_mask);
   for (int i = 0; i < SIGNALS; i++) {
     if (sigaction(signals[i], &action, &before[i]) != 0) {
@@ -71,6 +72,9 @@ const char *stop_reason(void) {
 }
 
 void stop_end(void) {
-  for (int i = 0; i < SIGNALS; i++) (void)sigaction(signals[i], &before[i], NULL);
+  for (int i = 0; i < SIGNALS; i++) {
+    if (signals[i] == SIGUSR1 && before[i].sa_handler == SIG_DFL) before[i].sa_handler = SIG_IGN;
+    (void)sigaction(signals[i], &before[i], NULL);
+  }
   met = 0;
 }

@@ -6,10 +6,12 @@
 
 #include <stdbool.h>
 
-// From now on SIGUSR1, SIGTERM and SIGINT are remembered instead of ending the process (a second SIGINT ends it). The
-// clock: `before_minutes` before SLURM_JOB_END_TIME (seconds since 1970) where that is set, and `after_minutes` from
-// now (0: never). One at a time in a process.
-status_t stop_begin(double before_minutes, double after_minutes);
+// From now on SIGUSR1, SIGTERM and SIGINT are remembered instead of ending the process (a second SIGINT ends it): called
+// before anything slow, so that a signal that comes early is not lost. One at a time in a process.
+status_t stop_begin(void);
+// The clock: `before_minutes` before SLURM_JOB_END_TIME (seconds since 1970) where that is set, and `after_minutes` from
+// now (0: never).
+void stop_set_clock(double before_minutes, double after_minutes);
 // Polled at step boundaries.
 bool stop_wanted(void);
 const char *

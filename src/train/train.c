@@ -22,6 +22,7 @@ status_t trainer_agree(struct trainer *t, status_t mine) {
 }
 
 static status_t run(struct trainer *t, int argc, char **argv) {
+  TRY(stop_begin());
   TRY(comm_create(&t->comm));
   TRY(trainer_open(t, argc, argv));
   return trainer_run(t);
@@ -35,8 +36,8 @@ status_t train_command(int argc, char **argv) {
     return OK;
   }
   status_t st = run(&t, argc, argv);
-  trainer_close(&t);
   stop_end();
+  trainer_close(&t);
   if (st == OK || t.together) comm_destroy(&t.comm);
   return st;
 }

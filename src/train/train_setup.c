@@ -161,7 +161,7 @@ static status_t configure(struct trainer *t, int argc, char **argv) {
 status_t trainer_open(struct trainer *t, int argc, char **argv) {
   TRY(trainer_agree(t, configure(t, argc, argv)));
   TRY(same_config(t));
-  TRY(stop_begin(t->o.stop_before_minutes, t->o.stop_after_minutes));
+  stop_set_clock(t->o.stop_before_minutes, t->o.stop_after_minutes);
   if (!t->o.threads) TRY(share_cores(t, &t->o.threads));
   TRY(trainer_open_out(t));
   if (t->resumed >= 0) TRY(trainer_agree(t, open_resumed_model(t)));
