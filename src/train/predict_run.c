@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parallel.h"
-#include "data/image.h"
+#include "data/overlay.h"
 #include "tensor/safetensors.h"
 #include "train/inference.h"
 #include "train/logit.h"
@@ -211,6 +211,24 @@ static status_t name_output(const struct prediction *p, const struct picture *on
   return mem_format(out, "%.*s%s.png", (int)(strlen(p->options->out) - 4), p->options->out, what);
 }
 
+// The mask over the picture, with the words below it.
+static status_t write_overlay(const struct prediction *p, const struct picture *one, const struct condition *c,
+                              const struct image *mask) {
+  status_t st = OK;
+  char *path = NULL;
+  struct image drawn = {0};
+  struct overlay what = overlay_default;
+  what.mask = mask->pixels;
+  what.caption = c->words ? c->words : file_base_name(p->options->prompt_image);
+  TRY_GOTO(name_output(p, one, c, "-overlay", &path), done);
+  TRY_GOTO(image_overlay(&one->original, &what, &drawn), done);
+  TRY_GOTO(image_write_png(path, &drawn, 8), done);
+done:
+  image_free(&drawn);
+  mem_free(&path);
+  return st;
+}
+
 static status_t write_mask(void *context, size_t item, int worker) {
   (void)worker;
   status_t st = OK;
@@ -228,6 +246,7 @@ static status_t write_mask(void *context, size_t item, int worker) {
   TRY_GOTO(logit_to_mask(logits, p->size, mask.height, mask.width, p->cut, mask.pixels), done);
   TRY_GOTO(name_output(p, one, &p->conditions[which], "", &path), done);
   TRY_GOTO(image_write_png(path, &mask, 1), done);
+  if (p->options->overlay) TRY_GOTO(write_overlay(p, one, &p->conditions[which], &mask), done);
 done:
   mem_free(&path);
   mem_free(&mask.pixels);

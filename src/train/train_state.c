@@ -72,6 +72,21 @@ static status_t put_position(const struct trainer *t, json_t *s) {
   return json_put(s, "ended_early", json_boolean(p->ended_early));
 }
 
+// What the model was made from, for tables and for the check of test images: the configuration as config_to_json writes it, and
+// the content keys of pools.train in its order.
+static status_t put_origin(const struct trainer *t, json_t *s) {
+  json_t *config = NULL, *keys = json_array();
+  status_t st = config_to_json(t->config, &config);
+  if (st == OK) st = json_put(s, "config", config);
+  for (int i = 0; i < t->train_pool_count; i++) {
+    char hex[65];
+    key_hex(&pool_get_info(t->train_pools[i])->key, hex);
+    (void)json_array_append_new(keys, json_string(hex));
+  }
+  status_t put = json_put(s, "pool_keys", keys);
+  return st == OK ? put : st;
+}
+
 static status_t make_state(struct trainer *t, json_t **out) {
   int64_t bytes;
   json_t *s = *out = json_object();
@@ -82,6 +97,7 @@ static status_t make_state(struct trainer *t, json_t **out) {
   TRY(early_stop_save(&t->early_stop, s));
   TRY(json_put(s, "curves_bytes", json_integer(bytes)));
   TRY(put_provenance(t, s));
+  TRY(put_origin(t, s));
   return put_surroundings(t, s);
 }
 
