@@ -59,10 +59,8 @@ static status_t read_size(const json_t *config, const char *where, int *out) {
 }
 
 static status_t read_preprocess(struct model *m) {
-  // CLIP's, which is also what the study normalises with.
-  static const double mean[3] = {0.48145466, 0.4578275, 0.40821073}, std[3] = {0.26862954, 0.26130258, 0.27577711};
-  memcpy(m->preprocess.mean, mean, sizeof mean);
-  memcpy(m->preprocess.std, std, sizeof std);
+  memcpy(m->preprocess.mean, m->arch->recipe.mean, sizeof m->preprocess.mean);
+  memcpy(m->preprocess.std, m->arch->recipe.std, sizeof m->preprocess.std);
   m->preprocess.size = m->arch->recipe.size;
   status_t st = OK;
   char *path = NULL;

@@ -11,6 +11,7 @@ typedef enum { CONDITION_TEXT, CONDITION_IMAGE } condition_t;
 // The recipe of the study, by architecture: the defaults of train.yaml (DESIGN, "Configuration").
 struct model_recipe {
   int size;
+  double mean[3], std[3]; // of pixels / 255, where preprocessor_config.json does not say
   double lr, weight_decay, threshold;
   int batch;
   bool plateau;
@@ -58,7 +59,7 @@ struct model {
   bool has_weights; // model.safetensors or its sharded index is there
 };
 
-// Open a directory. Needs config.json; preprocessor_config.json falls back on the recipe's size and CLIP's mean and std.
+// Open a directory. Needs config.json; preprocessor_config.json falls back on the recipe's size, mean and std.
 // Symbolic links (the hub cache) are followed.
 status_t model_open(const char *directory, struct model **out);
 void model_close(struct model **model);

@@ -1,11 +1,8 @@
 // test_clipseg.c: our CLIPSeg against transformers' CLIPSegForImageSegmentation (golden files of tests/golden/make_clipseg.py, made in
 // float64): logits, loss, every gradient and the losses of five AdamW steps, at three tiny sizes, text and image conditional,
 // towers frozen and trained, on every backend that is built in. ranks 1, label cpu.
-#include "base/mem.h"
+#include "clipseg_truth.h"
 #include "models/model.h"
-#include "tensor/safetensors.h"
-#include "testing.h"
-#include "train/network.h"
 #include "train/optimizer.h"
 
 #include <math.h>
@@ -48,29 +45,6 @@ static void close_truth(struct truth *t) {
   mem_free(&t->lengths);
   safetensors_close(&t->io);
   model_close(&t->model);
-}
-
-static double *read_f64(const struct truth *t, const char *name, int64_t *count) {
-  const struct safetensors_entry *e = safetensors_find(t->io, name);
-  if (!e) fail_msg("the golden file lacks %s", name);
-  struct tensor_desc d = e->desc;
-  d.dtype = DTYPE_F64;
-  double *out = NULL;
-  assert_ok(mem_alloc(&out, (size_t)desc_count(&d), sizeof *out));
-  assert_ok(safetensors_read(t->io, name, &d, out));
-  *count = desc_count(&d);
-  return out;
-}
-
-// torch's own distance from the float64 truth where the file states it, else 0.
-static double torch_distance(const struct truth *t, const char *name) {
-  char full[512];
-  (void)snprintf(full, sizeof full, "%s#torch", name);
-  if (!safetensors_find(t->io, full)) return 0;
-  int64_t n;
-  double *v = read_f64(t, full, &n), out = v[0];
-  mem_free(&v);
-  return out;
 }
 
 struct running {
@@ -126,7 +100,7 @@ static void compare_logits(struct running *r, condition_t condition, double boun
   char name[64];
   int64_t count;
   (void)snprintf(name, sizeof name, "%s/logits", condition == CONDITION_TEXT ? "text" : "image");
-  double *want = read_f64(&r->truth, name, &count), largest = 0, worst = 0;
+  double *want = read_f64(r->truth.io, name, &count), largest = 0, worst = 0;
   float *met = NULL;
   assert_ok(mem_alloc(&met, (size_t)count, sizeof *met));
   assert_ok(network_forward(r->net, r->sample, r->truth.batch, met));
@@ -134,20 +108,10 @@ static void compare_logits(struct running *r, condition_t condition, double boun
     if (fabs(want[i]) > largest) largest = fabs(want[i]);
     if (fabs(want[i] - (double)met[i]) > worst) worst = fabs(want[i] - (double)met[i]);
   }
-  double allowed = fmax(bound * largest, 2 * torch_distance(&r->truth, name));
+  double allowed = fmax(bound * largest, 2 * torch_distance(r->truth.io, name));
   if (!(worst <= allowed)) fail_msg("%s: logits differ by %g, allowed %g (largest %g)", name, worst, allowed, largest);
   mem_free(&met);
   mem_free(&want);
-}
-
-// The truth of a parameter's gradient: decoder gradients of a trained run are those of the frozen run.
-static bool gradient_name(const struct truth *t, const char *prefix, bool encoders, const char *condition,
-                          const char *loss, const char *parameter, char out[512]) {
-  (void)snprintf(out, 512, "%s/grad/%s", prefix, parameter);
-  if (safetensors_find(t->io, out)) return true;
-  if (!encoders) return false;
-  (void)snprintf(out, 512, "%s/frozen/%s/grad/%s", condition, loss, parameter);
-  return safetensors_find(t->io, out) != NULL;
 }
 
 static void compare_gradients(struct running *r, const char *prefix, bool encoders, const char *condition,
@@ -155,14 +119,14 @@ static void compare_gradients(struct running *r, const char *prefix, bool encode
   char name[512];
   int64_t one, count;
   (void)snprintf(name, sizeof name, "%s/grad_norm", prefix);
-  double *norm = read_f64(&r->truth, name, &one);
+  double *norm = read_f64(r->truth.io, name, &one);
   size_t compared = 0, real = 0;
   for (size_t i = 0; i < network_parameter_count(r->net); i++) {
     const struct network_parameter *p = network_parameter_at(r->net, i);
-    bool there = gradient_name(&r->truth, prefix, encoders, condition, loss, p->name, name);
+    bool there = gradient_name(r->truth.io, prefix, encoders, condition, loss, p->name, name);
     if (there != p->trained) fail_msg("%s: %s has %s gradient here", prefix, p->name, p->trained ? "a" : "no");
     if (!there) continue;
-    double *want = read_f64(&r->truth, name, &count), apart = 0, size = 0;
+    double *want = read_f64(r->truth.io, name, &count), apart = 0, size = 0;
     real = dtype_bytes(p->desc.dtype);
     const char *met = (const char *)network_gradients(r->net) + (size_t)p->offset * real;
     for (int64_t k = 0; k < count; k++) {
@@ -172,17 +136,13 @@ static void compare_gradients(struct running *r, const char *prefix, bool encode
     }
     apart = sqrt(apart);
     size = sqrt(size);
-    double allowed = size < 1e-6 * norm[0] ? 1e-6 * norm[0] : fmax(1e-5 * size, 2 * torch_distance(&r->truth, name));
+    double allowed = size < 1e-6 * norm[0] ? 1e-6 * norm[0] : fmax(1e-5 * size, 2 * torch_distance(r->truth.io, name));
     if (!(apart <= allowed)) fail_msg("%s: gradient differs by %g of norm %g, allowed %g", name, apart, size, allowed);
     compared++;
     mem_free(&want);
   }
   assert_true(compared > 10);
   mem_free(&norm);
-}
-
-static const char *loss_name(loss_t loss) {
-  return loss == LOSS_DICE_CE ? "dice_ce" : loss == LOSS_DICE_ONLY ? "dice_only" : "monai14";
 }
 
 static double mean_loss(const struct running *r) {
@@ -203,13 +163,13 @@ static void train_case(const char *directory, const char *backend, precision_t p
   (void)snprintf(prefix, sizeof prefix, "%s/%s/%s", c, encoders ? "trained" : "frozen", loss_name(loss));
   (void)snprintf(name, sizeof name, "%s/losses", prefix);
   int64_t count;
-  double *want = read_f64(&r.truth, name, &count);
+  double *want = read_f64(r.truth.io, name, &count);
   struct optimizer *o;
   struct optimizer_options adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-3, .clip = 0.5};
   assert_ok(optimizer_create(r.net, r.backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
     assert_ok(network_step(r.net, r.sample, r.truth.batch, 1.0 / r.truth.batch, NULL, r.loss, r.sums, NULL));
-    double met = mean_loss(&r), allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(&r.truth, name));
+    double met = mean_loss(&r), allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(r.truth.io, name));
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s %s: loss %.9g before step %d, wanted %.9g", directory, prefix, met, (int)step, want[step]);
     }
