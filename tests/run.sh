@@ -100,8 +100,9 @@ for step in $steps; do
       grep -E '^(passed|failed|skipped) ' "$logs/valgrind.out" >>"$results"
       ;;
     files)
-      for script in tests/files/*.sh tests/files/*.py; do
-        [ -f "$script" ] && check "$(basename "$script")" "$script"
+      # Debian's Python has Debian's h5py; one that stands before it in the path may not.
+      for script in tests/files/*.py; do
+        check "$(basename "$script" .py)" "$(PATH=/usr/bin:$PATH command -v python3)" "$script"
       done
       ;;
     fuzz)
