@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Metrics of `gridseg eval` (samples.h5) against MONAI's on the same masks: what eval kept as PNG and the source masks, at
-original resolution. No arguments."""
-import json, math, pathlib, tempfile
+"""Metrics of `gridseg eval` (samples.h5) and `gridseg score` against MONAI's on the same masks at original resolution: what
+eval kept as PNG, and masks that somebody else drew. No arguments."""
+import csv, io, json, math, pathlib, tempfile
 
 import h5py
 import numpy
@@ -61,3 +61,28 @@ with tempfile.TemporaryDirectory() as name:
                 compared += 1
     print(f"{compared} values equal MONAI's, {left_out} left out on both sides (empty masks)")
     assert compared > 80
+
+    # Somebody's masks: the truth moved, a block, nothing.
+    drawn = work / "drawn"
+    drawn.mkdir()
+    rows, sums = [], numpy.zeros(3)
+    for i, path in enumerate(sorted((work / "data" / "masks").iterdir())):
+        truth = mask_of(path)
+        predicted = numpy.roll(truth, (i % 5, -(i % 3)), (0, 1))
+        if i % 4 == 1:
+            predicted[5:20, 10:40] = True
+        if i % 7 == 6:
+            predicted[:] = False
+        Image.fromarray((255 * predicted).astype(numpy.uint8)).save(drawn / path.name)
+        rows.append(public(predicted, truth))
+        sums += predicted.sum(), truth.sum(), (predicted & truth).sum()
+    told = csv.DictReader(io.StringIO(common.gridseg("score", "--pred", drawn, "--pool", work / "pools" / "discs" / "test" / str(SIZE))))
+    told = {r["metric"]: (float(r["value"]), int(r["n"])) for r in told}
+    wanted = {c: (numpy.nanmean(v), numpy.isfinite(v).sum()) for c, v in
+              zip(("dice", "iou", "hd95", "surface_dice"), numpy.array(rows).T)}
+    wanted["dice_dataset"] = 2 * sums[2] / (sums[0] + sums[1]), len(rows)
+    wanted["iou_dataset"] = sums[2] / (sums[0] + sums[1] - sums[2]), len(rows)
+    for metric, (value, n) in wanted.items():
+        ours, counted = told[metric]
+        assert abs(ours - value) <= 1e-6 * max(1.0, abs(value)) and counted == n, (metric, ours, value, counted, n)
+    print(f"score: {', '.join(f'{m} {v:.4f} (n {n})' for m, (v, n) in wanted.items())}")
