@@ -110,7 +110,9 @@ static bool skinny_applies(const struct op *op) {
   for (int i = 0; i < op->outputs; i++) {
     if (op->out[i].dtype != DTYPE_F32 && op->out[i].dtype != DTYPE_NONE) return false;
   }
-  int64_t n = desc_columns(&op->in[0]), k = desc_columns(&op->in[1]), narrow = n < k ? n : k;
+  int64_t n = desc_columns(&op->in[0]), k = desc_columns(&op->in[1]), narrow = n < k ? n : k, wide = n < k ? k : n;
+  // In between (CLIPSeg's 768 to 64, whose x comes from memory, not from the cache) oneDNN is 30 % faster.
+  if (wide > 128 && wide < 1024) return false;
   return narrow % 16 == 0 && narrow <= 64 && desc_rows(&op->in[0]) >= 128;
 }
 

@@ -75,10 +75,16 @@ INLINE float v_peak(vf v) {
 }
 
 INLINE vf v_from_bf16(vh h) {
+#ifdef __AVX512F__
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#endif
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 // Round to nearest even, NaN stays NaN.
 INLINE vh v_to_bf16(vf x) {
+#ifdef __AVX512BF16__
+  return (vh)_mm512_cvtneps_pbh((__m512)x);
+#endif
   vu u = (vu)x;
   vu rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
   vu quiet = (u >> 16) | 0x40;
