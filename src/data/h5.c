@@ -119,9 +119,9 @@ status_t h5_open_dataset(hid_t file, const char *path, const char *name, H5T_cla
   }
   hid_t d = H5Dopen2(file, name, H5P_DEFAULT);
   if (d < 0) return H5_FAIL(ERR_FORMAT, "%s: dataset '%s' cannot be opened", path, name);
-  status_t st = check_type(d, path, name, kind, element);
+  status_t st = check_storage(d, path, name); // first: a virtual dataset may name itself, and HDF5 would go round
+  if (st == OK) st = check_type(d, path, name, kind, element);
   if (st == OK) st = check_shape(d, path, name, rank, shape);
-  if (st == OK) st = check_storage(d, path, name);
   if (st != OK) {
     (void)H5Dclose(d);
     return st;

@@ -45,6 +45,27 @@ static status_t check_values(const size_t count[256], size_t pixels) {
   return OK;
 }
 
+// How often each value occurs. Most masks hold 0 and 255 only, which two vectorised sums tell at once.
+static void count_values(const uint8_t *grey, size_t pixels, size_t count[256]) {
+  size_t black = 0, white = 0;
+  for (size_t i = 0; i < pixels; i += 4096) {
+    size_t n = pixels - i < 4096 ? pixels - i : 4096;
+    uint32_t zeros = 0, full = 0;
+    for (size_t k = 0; k < n; k++) {
+      zeros += grey[i + k] == 0;
+      full += grey[i + k] == 255;
+    }
+    black += zeros;
+    white += full;
+  }
+  if (black + white == pixels) {
+    count[0] = black;
+    count[255] = white;
+    return;
+  }
+  for (size_t i = 0; i < pixels; i++) count[grey[i]]++;
+}
+
 static status_t to_mask(const struct image *image, bool lossy, struct image *out, struct mask_note *note) {
   size_t pixels = (size_t)image->height * (size_t)image->width, count[256] = {0}, above = 0, other = 0;
   TRY(image_create("", image->height, image->width, 1, out));
@@ -53,7 +74,7 @@ static status_t to_mask(const struct image *image, bool lossy, struct image *out
     image_luminance(image->pixels, out->pixels, pixels);
   }
   const uint8_t *grey = image->channels == 3 ? out->pixels : image->pixels;
-  for (size_t i = 0; i < pixels; i++) count[grey[i]]++;
+  count_values(grey, pixels, count);
   for (int v = 128; v < 256; v++) above += count[v];
   for (int v = 2; v < 128; v++) other += count[v];
   note->values_0_1 = !lossy && above == 0 && other == 0 && count[1] > 0;
