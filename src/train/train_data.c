@@ -1,6 +1,7 @@
 // train_data.c: pools, prompts, features: what the steps of a run take their samples from.
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/inference.h"
 #include "train/stop.h"
 #include "train/trainer.h"
 
@@ -46,16 +47,6 @@ static status_t refuse_soft_masks(struct pool *const *pools, int count) {
   return OK;
 }
 
-static status_t open_tokenizer(struct trainer *t) {
-  int limit, vocabulary;
-  t->model->arch->text(t->model->config, &limit, &vocabulary);
-  if (!limit) return OK;
-  TRY(tokenizer_load(t->model->directory, limit, &t->tokenizer));
-  if (tokenizer_size(t->tokenizer) <= vocabulary) return OK;
-  return FAIL(ERR_FORMAT, "%s: the tokenizer has %d tokens, config.json's vocab_size is %d", t->model->directory,
-              tokenizer_size(t->tokenizer), vocabulary);
-}
-
 static status_t open_all(struct trainer *t) {
   const struct config *c = t->config;
   TRY(open_pools(t, "pools.train", "train", &t->train_pools, &t->train_pool_count));
@@ -69,7 +60,7 @@ static status_t open_all(struct trainer *t) {
     TRY(refuse_soft_masks(t->train_pools, t->train_pool_count));
     TRY(refuse_soft_masks(t->val_pools, t->val_pool_count));
   }
-  return open_tokenizer(t);
+  return inference_load_tokenizer(t->model, &t->tokenizer);
 }
 
 static bool wants_stop(void *context) {
@@ -88,6 +79,7 @@ static status_t list_samples(struct trainer *t) {
                                .pool_count = t->train_pool_count,
                                .prompt = t->o.prompt,
                                .literal = t->o.prompt_literal,
+                               .pixels = !network_feature_bytes(t->network, SOURCE_IMAGE),
                                .batch = t->o.batch,
                                .seed = t->o.seed,
                                .rank = comm_rank(t->comm),

@@ -2,7 +2,7 @@
 #include "train/stop.h"
 #include "train/trainer.h"
 
-enum { SUM_LOSS, SUM_DICE, SUM_WEIGHT, SUM_STOP, SUM_FAIL, SUMS };
+enum { SUM_LOSS, SUM_DICE, SUM_COUNT, SUM_STOP, SUM_FAIL, SUMS };
 
 double sample_dice(const float *logits, const uint8_t *mask, size_t pixels, float cut) {
   int64_t predicted = 0, truth = 0, both = 0;
@@ -16,22 +16,24 @@ double sample_dice(const float *logits, const uint8_t *mask, size_t pixels, floa
 }
 
 static status_t score_batch(struct trainer *t, int64_t step, double sum[SUMS]) {
-  const struct batch *b;
+  const struct share *b;
   size_t pixels = (size_t)t->o.network.size * (size_t)t->o.network.size;
   TRY(batches_get(t->val, 0, step, &b));
   if (!b->count) return OK;
-  TRY(network_loss(t->network, b->sample, b->count, t->loss, t->sums, t->logits));
+  status_t st = network_loss(t->network, b->sample, b->count, t->loss, t->sums, t->logits);
+  if (st == ERR_NUMERIC) trainer_name_sample(t, t->val, b);
+  TRY(st);
   for (int i = 0; i < b->count; i++) {
     double dice = sample_dice(t->logits + (size_t)i * pixels, b->sample[i].mask, pixels, t->cut);
-    sum[SUM_LOSS] += b->weight[i] * (double)t->loss[i];
-    sum[SUM_DICE] += b->weight[i] * dice;
-    sum[SUM_WEIGHT] += b->weight[i];
+    sum[SUM_LOSS] += (double)t->loss[i];
+    sum[SUM_DICE] += dice;
   }
+  sum[SUM_COUNT] = b->count;
   return OK;
 }
 
 status_t trainer_validate(struct trainer *t, struct score *out) {
-  double loss = 0, dice = 0, weight = 0;
+  double loss = 0, dice = 0, count = 0;
   *out = (struct score){0};
   for (int64_t step = 0; step < batches_steps(t->val); step++) {
     double sum[SUMS] = {0};
@@ -42,13 +44,13 @@ status_t trainer_validate(struct trainer *t, struct score *out) {
     if (sum[SUM_FAIL] > 0) return trainer_agree(t, st);
     loss += sum[SUM_LOSS];
     dice += sum[SUM_DICE];
-    weight += sum[SUM_WEIGHT];
+    count += sum[SUM_COUNT];
     if (sum[SUM_STOP] > 0) {
       out->stop = true;
       return OK;
     }
   }
-  out->loss = loss / weight;
-  out->dice = dice / weight;
+  out->loss = loss / count;
+  out->dice = dice / count;
   return OK;
 }

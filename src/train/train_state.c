@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/inference.h"
 #include "train/trainer.h"
 
 #include <stdlib.h>
@@ -17,31 +18,15 @@ status_t trainer_broadcast_text(struct trainer *t, char **text) {
   return comm_broadcast(t->comm, *text, n, 0);
 }
 
-// "Intel(R) Xeon(R) ..." of this rank's machine.
-static void cpu_kind(char text[128]) {
-  (void)snprintf(text, 128, "unknown");
-  FILE *f = fopen("/proc/cpuinfo", "re");
-  char line[256];
-  while (f && fgets(line, sizeof line, f)) {
-    char *value = strchr(line, ':');
-    if (strncmp(line, "model name", 10) || !value) continue;
-    value[strcspn(value, "\n")] = '\0';
-    (void)snprintf(text, 128, "%.127s", value + 2);
-    break;
-  }
-  if (f) (void)fclose(f);
-}
-
 // What other bits may come from when it changes: a run that goes on under other values says so.
 static status_t put_surroundings(const struct trainer *t, json_t *s) {
-  char cpu[128], key[65];
-  cpu_kind(cpu);
+  char device[256], key[65];
+  inference_name_device(t->backend, device, sizeof device);
   key_hex(&t->data_key, key);
   TRY(json_put(s, "ranks", json_integer(comm_size(t->comm))));
   TRY(json_put(s, "threads", json_integer(t->o.threads)));
-  TRY(json_put(s, "backend", json_string(t->backend->ops->name)));
   TRY(json_put(s, "numerics", json_string(t->backend->ops->numerics(t->backend))));
-  TRY(json_put(s, "cpu", json_string(cpu)));
+  TRY(json_put(s, "device", json_string(device)));
   TRY(json_put(s, "seed", json_integer((json_int_t)t->o.seed)));
   TRY(json_put(s, "batch", json_integer(t->o.batch)));
   return json_put(s, "data", json_string(key));
@@ -135,7 +120,7 @@ static status_t get_position(const json_t *s, struct position *p) {
 }
 
 static void warn_of_changes(const struct trainer *t, const json_t *now) {
-  static const char *const names[] = {"ranks", "threads", "backend", "numerics", "cpu"};
+  static const char *const names[] = {"ranks", "threads", "device", "numerics"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     json_t *a = json_object_get(t->resumed_state, names[i]), *b = json_object_get(now, names[i]);
     if (json_equal(a, b)) continue;

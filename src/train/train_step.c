@@ -17,12 +17,23 @@ static status_t progress(void *context, int64_t ready) {
   return bucket_progress(context, ready);
 }
 
+// Put step and sample before the message of a loss that is not a number.
+void trainer_name_sample(const struct trainer *t, const struct batches *from, const struct share *b) {
+  char *name = NULL;
+  int i = 0;
+  while (i < b->count && isfinite(t->loss[i])) i++;
+  if (i < b->count && batches_name(from, i, &name) != OK) name = NULL;
+  (void)status_prefix(ERR_NUMERIC, "step %lld (epoch %lld)%s%s", (long long)t->at.step + 1, (long long)t->at.epoch + 1,
+                      name ? ", sample " : "", name ? name : "");
+  mem_free(&name);
+}
+
 // Forward, backward and the exchange of gradients; the exchange takes place even when this rank's part failed.
-static status_t gradients(struct trainer *t, const struct batch *b) {
+static status_t gradients(struct trainer *t, const struct share *b) {
   struct network_hook hook = {.progress = progress, .context = t->buckets};
   status_t st = network_step(t->network, b ? b->sample : NULL, b ? b->count : 0, b ? 1.0 / (double)b->total : 0, &hook,
                              t->loss, t->sums, t->logits);
-  if (st == ERR_NUMERIC) (void)status_prefix(st, "step %lld", (long long)t->at.step + 1);
+  if (st == ERR_NUMERIC) trainer_name_sample(t, t->train, b);
   if (st == OK) return bucket_finish(t->buckets, NULL);
   char *message; // joining the others may replace it
   if (mem_copy_text(&message, status_message()) != OK) return ERR_NOMEM;
@@ -53,7 +64,7 @@ static status_t name_bad_gradient(struct trainer *t) {
               (long long)t->at.step + 1, name);
 }
 
-static void add_samples(const struct trainer *t, const struct batch *b, double sum[SUMS]) {
+static void add_samples(const struct trainer *t, const struct share *b, double sum[SUMS]) {
   size_t pixels = (size_t)t->o.network.size * (size_t)t->o.network.size;
   for (int i = 0; i < b->count; i++) {
     sum[SUM_LOSS] += (double)t->loss[i];
@@ -67,7 +78,7 @@ static bool checkpoint_due(const struct trainer *t) {
 }
 
 status_t trainer_step(struct trainer *t, struct step_result *out) {
-  const struct batch *b = NULL;
+  const struct share *b = NULL;
   double start = clock_seconds(), norm = 0, sum[SUMS] = {0};
   status_t st = batches_get(t->train, t->at.epoch, t->at.step_in_epoch, &b);
   if (st == OK) {

@@ -79,6 +79,7 @@ struct step_result {
   bool stop, checkpoint;
 };
 status_t trainer_step(struct trainer *t, struct step_result *out);
+void trainer_name_sample(const struct trainer *t, const struct batches *from, const struct share *b);
 // train_score.c
 struct score {
   double loss, dice;
