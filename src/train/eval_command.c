@@ -149,15 +149,16 @@ static status_t record_pool(struct session *s, int i, const int *todo, int count
                                  .seconds = seconds / count};
   TRY(provenance_count_leaks(&s->provenance, s->options.root, s->pools[i], &context.leak));
   if (context.leak > 0) {
-    log_warn("%s: %lld test images are among the images that the model was trained on",
-             pool_get_info(s->pools[i])->name, (long long)context.leak);
+    log_warn("%s: %lld test images are among the images that the model was trained on", s->labels[i],
+             (long long)context.leak);
   }
   size_t at = 0;
   for (int k = 0; k < count; k++) {
+    const struct eval_cell *cell = &s->cells[i * s->options.prompt_count + todo[k]];
     size_t first = at;
     while (at < row_count && rows[at].prompt == k) at++;
-    TRY(eval_record_put(s->record, &s->cells[i * s->options.prompt_count + todo[k]], rows + first, at - first,
-                        &context));
+    TRY(eval_record_put(s->record, cell, rows + first, at - first, &context));
+    if (s->options.masks && cell->prompt->type != PROMPT_RANDOM) TRY(eval_record_end_masks(s->record, cell));
   }
   return eval_record_save(s->record);
 }
@@ -165,7 +166,6 @@ static status_t record_pool(struct session *s, int i, const int *todo, int count
 static status_t evaluate_one(struct session *s, int i) {
   status_t st = OK;
   const struct eval_options *o = &s->options;
-  const struct pool_info *info = pool_get_info(s->pools[i]);
   struct evaluate_row *rows = NULL;
   struct evaluate_prompt *prompts = NULL;
   char *masks = NULL;
@@ -177,7 +177,7 @@ static status_t evaluate_one(struct session *s, int i) {
   TRY_GOTO(mem_format(&masks, "%s/masks/%s", o->out, s->labels[i]), done);
   TRY_GOTO(find_work(s, i, todo, &count), done);
   if (count < o->prompt_count)
-    log_info("%s: %d of %d cells are there already", info->name, o->prompt_count - count, o->prompt_count);
+    log_info("%s: %d of %d cells are there already", s->labels[i], o->prompt_count - count, o->prompt_count);
   if (count == 0) goto done;
   for (int k = 0; k < count; k++) prompts[k] = o->prompts[todo[k]];
   const struct evaluate_job job = {.network = s->network,
