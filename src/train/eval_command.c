@@ -28,6 +28,7 @@ struct session {
   struct store *store;
   struct key model_key;
   struct pool **pools;
+  char **labels; // [pool_count] of tables and folders
   int pool_count;
   struct eval_cell *cells;    // [pool_count][prompt_count]
   struct eval_record *record; // rank 0
@@ -37,10 +38,14 @@ struct session {
 static status_t open_pools(struct session *s) {
   size_t n = config_count(s->config, "pools.test");
   TRY(mem_alloc(&s->pools, n, sizeof *s->pools));
+  TRY(mem_alloc(&s->labels, n, sizeof *s->labels));
   for (size_t i = 0; i < n; i++) {
     TRY(pool_open(s->options.root, config_item(s->config, "pools.test", i), s->options.split, s->options.network.size,
                   0, &s->pools[i]));
+    bool test = strcmp(s->options.split, "test") == 0;
     s->pool_count++;
+    TRY(mem_format(&s->labels[i], "%s%s%s", pool_get_info(s->pools[i])->name, test ? "" : "-",
+                   test ? "" : s->options.split));
   }
   for (int p = 0; p < s->options.prompt_count; p++) {
     const struct evaluate_prompt *prompt = &s->options.prompts[p];
@@ -64,7 +69,7 @@ static status_t key_of_cell(const struct session *s, struct eval_cell *cell) {
   TRY_GOTO(key_add_key(b, "model", &s->model_key), done);
   TRY_GOTO(key_add_text(b, "name", o->name), done);
   TRY_GOTO(key_add_key(b, "pool", &info->key), done);
-  TRY_GOTO(key_add_text(b, "pool name", info->name), done);
+  TRY_GOTO(key_add_text(b, "pool name", cell->pool_label), done);
   TRY_GOTO(key_add_int(b, "prompt type", cell->prompt->type), done);
   TRY_GOTO(key_add_text(b, "prompt", cell->prompt->text), done);
   TRY_GOTO(key_add_text(b, "shift", ""), done);
@@ -111,6 +116,7 @@ static status_t list_cells(struct session *s) {
   for (int i = 0; i < s->pool_count * prompts; i++) {
     struct eval_cell *cell = &s->cells[i];
     cell->pool = s->pools[i / prompts];
+    cell->pool_label = s->labels[i / prompts];
     cell->prompt = &s->options.prompts[i % prompts];
     TRY(key_of_cell(s, cell));
   }
@@ -124,6 +130,11 @@ static status_t find_work(struct session *s, int i, int *todo, int *count) {
   for (int p = 0; s->record && p < prompts; p++) {
     if (!eval_record_has(s->record, &s->cells[i * prompts + p], s->options.masks)) todo[(*count)++] = p;
   }
+  status_t st = OK;
+  for (int k = 0; st == OK && s->record && s->options.masks && k < *count; k++) {
+    st = eval_record_begin_masks(s->record, &s->cells[i * prompts + todo[k]]);
+  }
+  TRY(comm_agree(s->comm, st));
   TRY(comm_broadcast(s->comm, count, sizeof *count, 0));
   return comm_broadcast(s->comm, todo, (size_t)prompts * sizeof *todo, 0);
 }
@@ -138,15 +149,16 @@ static status_t record_pool(struct session *s, int i, const int *todo, int count
                                  .seconds = seconds / count};
   TRY(provenance_count_leaks(&s->provenance, s->options.root, s->pools[i], &context.leak));
   if (context.leak > 0) {
-    log_warn("%s: %lld test images are among the images that the model was trained on",
-             pool_get_info(s->pools[i])->name, (long long)context.leak);
+    log_warn("%s: %lld test images are among the images that the model was trained on", s->labels[i],
+             (long long)context.leak);
   }
   size_t at = 0;
   for (int k = 0; k < count; k++) {
+    const struct eval_cell *cell = &s->cells[i * s->options.prompt_count + todo[k]];
     size_t first = at;
     while (at < row_count && rows[at].prompt == k) at++;
-    TRY(eval_record_put(s->record, &s->cells[i * s->options.prompt_count + todo[k]], rows + first, at - first,
-                        &context));
+    TRY(eval_record_put(s->record, cell, rows + first, at - first, &context));
+    if (s->options.masks && cell->prompt->type != PROMPT_RANDOM) TRY(eval_record_end_masks(s->record, cell));
   }
   return eval_record_save(s->record);
 }
@@ -154,7 +166,6 @@ static status_t record_pool(struct session *s, int i, const int *todo, int count
 static status_t evaluate_one(struct session *s, int i) {
   status_t st = OK;
   const struct eval_options *o = &s->options;
-  const struct pool_info *info = pool_get_info(s->pools[i]);
   struct evaluate_row *rows = NULL;
   struct evaluate_prompt *prompts = NULL;
   char *masks = NULL;
@@ -163,10 +174,10 @@ static status_t evaluate_one(struct session *s, int i) {
   double start = clock_seconds();
   TRY_GOTO(mem_alloc(&todo, (size_t)o->prompt_count, sizeof *todo), done);
   TRY_GOTO(mem_alloc(&prompts, (size_t)o->prompt_count, sizeof *prompts), done);
-  TRY_GOTO(mem_format(&masks, "%s/masks/%s", o->out, info->name), done);
+  TRY_GOTO(mem_format(&masks, "%s/masks/%s", o->out, s->labels[i]), done);
   TRY_GOTO(find_work(s, i, todo, &count), done);
   if (count < o->prompt_count)
-    log_info("%s: %d of %d cells are there already", info->name, o->prompt_count - count, o->prompt_count);
+    log_info("%s: %d of %d cells are there already", s->labels[i], o->prompt_count - count, o->prompt_count);
   if (count == 0) goto done;
   for (int k = 0; k < count; k++) prompts[k] = o->prompts[todo[k]];
   const struct evaluate_job job = {.network = s->network,
@@ -214,7 +225,11 @@ static void close_session(struct session *s) {
   network_destroy(&s->network);
   backend_destroy(&s->backend);
   tokenizer_destroy(&s->tokenizer);
-  for (int i = 0; i < s->pool_count; i++) pool_close(&s->pools[i]);
+  for (int i = 0; i < s->pool_count; i++) {
+    pool_close(&s->pools[i]);
+    mem_free(&s->labels[i]);
+  }
+  mem_free(&s->labels);
   mem_free(&s->pools);
   mem_free(&s->options.prompts);
   provenance_free(&s->provenance);

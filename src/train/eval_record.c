@@ -47,14 +47,55 @@ void eval_record_close(struct eval_record **record) {
   mem_free(record);
 }
 
-static bool has_masks(const struct eval_record *r, const struct eval_cell *cell) {
-  char *name = NULL, *path = NULL;
-  bool there = mask_readable_name(cell->prompt->text, &name) == OK &&
-               mem_format(&path, "%s/masks/%s/%s", r->out, pool_get_info(cell->pool)->name, name) == OK &&
-               file_is_directory(path);
-  mem_free(&path);
+static status_t mask_folder(const struct eval_record *r, const struct eval_cell *cell, char **out) {
+  char *name = NULL;
+  TRY(mask_readable_name(cell->prompt->text, &name));
+  status_t st = mem_format(out, "%s/masks/%s/%s", r->out, cell->pool_label, name);
   mem_free(&name);
+  return st;
+}
+
+// The file that names the cell whose masks a folder holds; other models' masks may stand there.
+static status_t mask_owner(const struct eval_record *r, const struct eval_cell *cell, char **out) {
+  char *folder = NULL;
+  TRY(mask_folder(r, cell, &folder));
+  status_t st = file_join(out, folder, ".cell");
+  mem_free(&folder);
+  return st;
+}
+
+static bool has_masks(const struct eval_record *r, const struct eval_cell *cell) {
+  char *path = NULL, hex[65];
+  uint8_t *bytes = NULL;
+  size_t size = 0;
+  key_hex(&cell->key, hex);
+  bool there = mask_owner(r, cell, &path) == OK && file_exists(path) && file_read(path, 64, &bytes, &size) == OK &&
+               strcmp((char *)bytes, hex) == 0;
+  mem_free(&bytes);
+  mem_free(&path);
   return there;
+}
+
+status_t eval_record_begin_masks(const struct eval_record *r, const struct eval_cell *cell) {
+  char *folder = NULL;
+  TRY(mask_folder(r, cell, &folder));
+  status_t st = file_remove_tree(folder);
+  mem_free(&folder);
+  return st;
+}
+
+status_t eval_record_end_masks(const struct eval_record *r, const struct eval_cell *cell) {
+  char *path = NULL, *folder = NULL, hex[65];
+  status_t st = OK;
+  key_hex(&cell->key, hex);
+  TRY_GOTO(mask_folder(r, cell, &folder), done);
+  TRY_GOTO(file_make_directories(folder), done);
+  TRY_GOTO(mask_owner(r, cell, &path), done);
+  TRY_GOTO(file_write_atomic(path, hex, 64), done);
+done:
+  mem_free(&folder);
+  mem_free(&path);
+  return st;
 }
 
 bool eval_record_has(const struct eval_record *r, const struct eval_cell *cell, bool masks) {
@@ -91,7 +132,7 @@ static status_t name_excluded(struct eval_record *r, const struct eval_cell *cel
     if (evaluate_has_prompt(cell->pool, i, cell->prompt)) continue;
     struct pool_sample sample;
     TRY_GOTO(pool_get_sample(cell->pool, i, &sample), done);
-    const struct sample_excluded row = {hex, info->name, cell->prompt->text, sample.name};
+    const struct sample_excluded row = {hex, cell->pool_label, cell->prompt->text, sample.name};
     TRY_GOTO(samples_exclude(r->samples, &row), done);
     if (*count < NAMES_SHOWN) (void)fprintf(out, "%s%s", *count ? ", " : "", sample.name);
     if (*count == NAMES_SHOWN) (void)fprintf(out, ", ... (all in %s, excluded)", r->samples_path);
@@ -109,7 +150,6 @@ done:
 
 static status_t put_rows(struct eval_record *r, const struct eval_cell *cell, const char *hex,
                          const struct evaluate_row *rows, size_t count) {
-  const struct pool_info *info = pool_get_info(cell->pool);
   int kind = cell->prompt->type == PROMPT_KIND ? pool_find_kind(cell->pool, cell->prompt->text) : -1;
   for (size_t i = 0; i < count; i++) {
     struct pool_sample sample;
@@ -118,7 +158,7 @@ static status_t put_rows(struct eval_record *r, const struct eval_cell *cell, co
                        : cell->prompt->type == PROMPT_LITERAL ? cell->prompt->text
                                                               : pool_get_prompt(cell->pool, rows[i].sample, kind, 0);
     struct sample_row row = {.cell_key = hex,
-                             .pool = info->name,
+                             .pool = cell->pool_label,
                              .prompt = cell->prompt->text,
                              .name = sample.name,
                              .group = sample.group,
@@ -180,7 +220,7 @@ status_t eval_record_put(struct eval_record *r, const struct eval_cell *cell, co
   struct cell line = {.key = cell->key,
                       .model = x->options->name,
                       .trained_on = x->provenance->trained_on,
-                      .tested_on = pool_get_info(cell->pool)->name,
+                      .tested_on = cell->pool_label,
                       .prompt = cell->prompt->text,
                       .prompt_source = source,
                       .seed = x->provenance->seed,
@@ -230,7 +270,7 @@ void eval_record_print(const struct eval_record *r, const struct eval_cell *cell
                        resolution_t resolution, FILE *out) {
   int wide = 4;
   for (int i = 0; i < pools; i++) {
-    int n = (int)strlen(pool_get_info(cells[i * prompts].pool)->name);
+    int n = (int)strlen(cells[i * prompts].pool_label);
     wide = n > wide ? n : wide;
   }
   (void)fprintf(out, "Dice, %s resolution, mean over images [95%% interval over groups]\n%-*s",
@@ -239,7 +279,7 @@ void eval_record_print(const struct eval_record *r, const struct eval_cell *cell
     (void)fprintf(out, "  %-19.19s", cells[p].prompt->text[0] ? cells[p].prompt->text : "\"\"");
   (void)fputc('\n', out);
   for (int i = 0; i <= pools; i++) {
-    (void)fprintf(out, "%-*s", wide, i < pools ? pool_get_info(cells[i * prompts].pool)->name : "mean");
+    (void)fprintf(out, "%-*s", wide, i < pools ? cells[i * prompts].pool_label : "mean");
     for (int p = 0; p < prompts; p++) {
       double v[3], sum = 0;
       int n = 0;

@@ -9,6 +9,7 @@
 struct eval_cell {
   struct key key;
   const struct pool *pool;
+  const char *pool_label; // its name in tables and folders: NAME, or NAME-SPLIT where the split isn't "test"
   const struct evaluate_prompt *prompt;
 };
 
@@ -18,6 +19,10 @@ status_t eval_record_open(const char *out, struct eval_record **record);
 void eval_record_close(struct eval_record **record);
 // Are the cell's lines and rows there, and its masks where they are wanted?
 bool eval_record_has(const struct eval_record *record, const struct eval_cell *cell, bool masks);
+
+// Before a cell's masks are written: an empty folder. After it: say whose masks they are.
+status_t eval_record_begin_masks(const struct eval_record *record, const struct eval_cell *cell);
+status_t eval_record_end_masks(const struct eval_record *record, const struct eval_cell *cell);
 
 // What is the same for all cells of a pool.
 struct eval_context {

@@ -19,10 +19,11 @@ static bool stays(unsigned char c) {
 status_t mask_readable_name(const char *words, char **out) {
   char name[READABLE_BYTES + 1];
   size_t n = 0;
-  bool lost = false;
+  bool dashed = strchr(words, '-') != NULL, lost = dashed; // a '-' then always is a blank, or a hash follows
   for (const char *p = words; *p; p++) {
     bool keep = stays((unsigned char)*p) && !(n == 0 && *p == '.'); // no hidden name, no ".."
-    if (!keep) lost = true;
+    bool blank = *p == ' ' && n > 0 && name[n - 1] != '-' && p[1];
+    if (!keep && !blank) lost = true;
     if (!keep && (n == 0 || name[n - 1] == '-')) continue;
     if (n == READABLE_BYTES) {
       lost = true;
@@ -40,7 +41,7 @@ status_t mask_readable_name(const char *words, char **out) {
   char hex[65];
   TRY(key_sha256(words, strlen(words), &key));
   key_hex(&key, hex);
-  return mem_format(out, "%s%s%.8s", name, n > 0 && name[n - 1] != '-' ? "-" : "", hex);
+  return mem_format(out, "%s%s%.8s", *words ? name : "empty", n > 0 && name[n - 1] == '-' ? "" : "-", hex);
 }
 
 static bool leaves(const char *name) {

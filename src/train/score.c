@@ -61,6 +61,7 @@ static status_t list_files(const char *root, const char *folder, int depth, stru
   TRY_GOTO(file_list(path, &names, &count), done);
   for (size_t i = 0; i < count; i++) {
     char *below = NULL, *full = NULL;
+    if (names[i][0] == '.') continue; // hidden, such as the file in which eval names the cell
     TRY_GOTO(mem_format(&below, "%s%s%s", folder, *folder ? "/" : "", names[i]), done);
     st = file_join(&full, root, below);
     if (st == OK && file_is_directory(full)) {

@@ -6,13 +6,19 @@
 
 static void words_become_readable_names(void **state) {
   (void)state;
-  static const char *const same[] = {"p6", "one_polyp-2.5", "polyp", "\xC3\xA9pith\xC3\xA9lium"};
+  static const char *const same[] = {"p6", "one_polyp.2.5", "polyp", "\xC3\xA9pith\xC3\xA9lium"};
   char *a = NULL, *b = NULL;
   for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
     assert_ok(mask_readable_name(same[i], &a));
     assert_string_equal(a, same[i]);
     mem_free(&a);
   }
+  assert_ok(mask_readable_name("one pink polyp", &a));
+  assert_string_equal(a, "one-pink-polyp");
+  assert_ok(mask_readable_name("one-pink-polyp", &b));
+  assert_string_not_equal(a, b);
+  mem_free(&a);
+  mem_free(&b);
   assert_ok(mask_readable_name("one pink, round polyp", &a));
   assert_int_equal(strncmp(a, "one-pink-round-polyp-", 21), 0);
   assert_ok(mask_readable_name("one pink round polyp", &b));
@@ -24,7 +30,7 @@ static void words_become_readable_names(void **state) {
   assert_int_not_equal(a[0], '.');
   mem_free(&a);
   assert_ok(mask_readable_name("", &a)); // prompt p0 is no words at all
-  assert_int_equal(strlen(a), 8);
+  assert_string_equal(a, "empty-e3b0c442");
   mem_free(&a);
   assert_ok(mask_readable_name("a very long description that says where the polyp is and what it is like", &a));
   assert_true(strlen(a) <= 40 + 9);
