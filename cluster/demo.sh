@@ -8,7 +8,6 @@ cd "$(dirname "$0")/.."
 seed=${1:-1}
 cluster/setup.sh
 gridseg=$PWD/build/gridseg
-[ -x "$gridseg" ] || gridseg=$PWD/build/src/gridseg
 out=$PWD/build/demo/$seed
 mkdir -p "$out"
 
