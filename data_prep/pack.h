@@ -21,6 +21,10 @@ struct pack_options {
 status_t pack_source(const struct source *source, const struct pack_options *options);
 enum { PACK_ERRORS = 20 };
 
+// Samples packed per second of processor time (one core), of a folder in the study layout, into a temporary folder
+// (TMPDIR) that is removed again: everything that `pack` does, hashing, writing and syncing included.
+status_t pack_bench(const char *folder, const char *split, int size, double *samples_per_second);
+
 // gridseg pack --dataset study|folder|csv --source DIR --split S --size N --out ROOT [...]
 status_t pack_command(int argc, char **argv);
 

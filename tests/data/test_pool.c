@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/pool_bench.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -257,10 +258,17 @@ static void test_unfinished(void **state) {
   assert_ok(file_remove_tree(root));
 }
 
+static void test_bench(void **state) {
+  (void)state;
+  double rate = 0.0;
+  assert_ok(pool_bench_read(SIDE, &rate));
+  assert_true(rate > 0.0);
+}
+
 int main(void) {
   log_set_level(LOG_ERROR);
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_round), cmocka_unit_test(test_same_bytes),
-                                     cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
-                                     cmocka_unit_test(test_unfinished)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_round),      cmocka_unit_test(test_same_bytes),
+                                     cmocka_unit_test(test_damage),     cmocka_unit_test(test_lies),
+                                     cmocka_unit_test(test_unfinished), cmocka_unit_test(test_bench)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

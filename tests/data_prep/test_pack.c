@@ -312,6 +312,13 @@ static void test_threads(void **state) {
   assert_true(key_equal(&one, &many));
 }
 
+static void test_bench(void **state) {
+  (void)state;
+  double rate = 0.0;
+  assert_ok(pack_bench(at("study"), "train", SIZE, &rate));
+  assert_true(rate > 0.0);
+}
+
 static void test_shared_data(void **state) {
   (void)state;
   const char *shared = test_shared();
@@ -338,10 +345,11 @@ int main(void) {
   log_set_level(LOG_WARN);
   (void)snprintf(root, sizeof root, "%s", test_folder());
   make_study();
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_study), cmocka_unit_test(test_again),   cmocka_unit_test(test_refusals),
-      cmocka_unit_test(test_usage), cmocka_unit_test(test_twins),   cmocka_unit_test(test_folder_layout),
-      cmocka_unit_test(test_csv),   cmocka_unit_test(test_threads), cmocka_unit_test(test_shared_data)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_study),    cmocka_unit_test(test_again),
+                                     cmocka_unit_test(test_refusals), cmocka_unit_test(test_usage),
+                                     cmocka_unit_test(test_twins),    cmocka_unit_test(test_folder_layout),
+                                     cmocka_unit_test(test_csv),      cmocka_unit_test(test_threads),
+                                     cmocka_unit_test(test_bench),    cmocka_unit_test(test_shared_data)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   if (!failed) failed = file_remove_tree(root) != OK;
   return failed;
