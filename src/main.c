@@ -79,7 +79,9 @@ int main(int argc, char **argv) {
     return 2;
   }
   status_t st = s->run(argc - at, argv + at);
-  if (st != OK) {
+  if (st == ERR_PREEMPTED) {
+    log_warn("%s", status_message());
+  } else if (st != OK) {
     log_error("%s", status_message());
     log_debug("%s", status_trail());
   }
