@@ -28,7 +28,7 @@ mpirun --oversubscribe --bind-to none -np 2 "$gridseg" train cluster/demo/train.
 for domain in $domains; do
   word=polyp
   [ "$domain" = dermoscopy ] && word="skin lesion"
-  first=$(ls "$out/data/$domain/images" | sed -n 1,6p)
+  first=$(grep -o '"img_name": "[^"]*"' "$out/data/$domain/anns/test.json" | cut -d'"' -f4 | head -n 6)
   mkdir -p "$out/some/$domain"
   for name in $first; do cp "$out/data/$domain/images/$name" "$out/some/$domain/"; done
   "$gridseg" predict --model "$out/run/checkpoints/best" --images "$out/some/$domain" --prompt "$word" \
