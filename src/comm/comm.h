@@ -31,6 +31,10 @@ int comm_local_size(const struct comm *c);
 // When a wait is reported (default 60 s) and when it is given up (default 1800 s). Not collective.
 void comm_set_deadline(struct comm *c, double report_seconds, double timeout_seconds);
 
+// Threads that this rank should run: its cores (affinity mask), shared among the ranks of this machine that may run on
+// them too; at least 1. Collective.
+status_t comm_share_cores(struct comm *c, int *threads);
+
 // Blocking collectives on host memory. Sums are taken in rank order: the same bits on all ranks and in every run.
 status_t comm_sum_f64(struct comm *c, double *values, size_t count);
 status_t comm_max_f64(struct comm *c, double *values, size_t count); // NaN wins

@@ -33,6 +33,8 @@ struct session {
   struct eval_cell *cells;    // [pool_count][prompt_count]
   struct eval_record *record; // rank 0
   char device[160];
+  int cores;  // of this rank
+  bool alone; // in work whose failure the other ranks have not been told of
 };
 
 static status_t open_pools(struct session *s) {
@@ -92,7 +94,7 @@ static status_t open_session(struct session *s, const char *path, char *const *o
   TRY(model_open(config_text(s->config, "model"), &s->model));
   TRY(provenance_read(s->model->directory, &s->provenance));
   TRY(eval_config_resolve(s->config, s->model, &s->provenance, &s->options));
-  if (s->options.threads == 0) s->options.threads = inference_threads(s->comm);
+  if (s->options.threads == 0) s->options.threads = s->cores;
   TRY(open_pools(s));
   TRY(inference_load_tokenizer(s->model, &s->tokenizer));
   TRY(backend_create(s->options.device, s->options.threads, &s->backend));
@@ -194,9 +196,11 @@ static status_t evaluate_one(struct session *s, int i) {
                                    .threads = o->threads,
                                    .resolutions = {o->resolutions[0], o->resolutions[1]},
                                    .mask_directory = o->masks ? masks : NULL};
+  s->alone = true; // until the ranks have agreed
   TRY_GOTO(evaluate_pool(&job, &rows, &row_count), done);
   if (s->record) st = record_pool(s, i, todo, count, rows, row_count, clock_seconds() - start);
   st = comm_agree(s->comm, st);
+  s->alone = false;
 done:
   mem_free(&rows);
   mem_free(&masks);
@@ -206,6 +210,7 @@ done:
 }
 
 static status_t run(struct session *s, const char *path, char *const *overrides, size_t count) {
+  TRY(comm_share_cores(s->comm, &s->cores));
   TRY(comm_agree(s->comm, open_session(s, path, overrides, count)));
   TRY(comm_broadcast(s->comm, &s->model_key, sizeof s->model_key, 0));
   TRY(comm_agree(s->comm, list_cells(s)));
@@ -235,7 +240,8 @@ static void close_session(struct session *s) {
   provenance_free(&s->provenance);
   model_close(&s->model);
   config_destroy(&s->config);
-  comm_destroy(&s->comm);
+  // A rank that failed alone leaves without finalising: that is how the launcher learns that it must end the others.
+  if (!s->alone) comm_destroy(&s->comm);
 }
 
 status_t eval_command(int argc, char **argv) {

@@ -1,18 +1,8 @@
 // inference.c: see inference.h.
 #include "train/inference.h"
 
-#include "base/parallel.h"
-
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-// Threads of this rank: what it is bound to, else its share of the machine.
-int inference_threads(const struct comm *comm) {
-  int bound = parallel_cores(), local = comm_local_size(comm);
-  if ((long)bound < sysconf(_SC_NPROCESSORS_ONLN)) return bound;
-  return bound / local > 0 ? bound / local : 1;
-}
 
 // "onednn, AMD EPYC 9R14": backend and kind of processor.
 void inference_name_device(const struct backend *b, char *out, size_t size) {

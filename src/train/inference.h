@@ -3,12 +3,9 @@
 #define GRIDSEG_TRAIN_INFERENCE_H
 
 #include "backend/backend.h"
-#include "comm/comm.h"
 #include "models/model.h"
 #include "text/tokenizer.h"
 
-// Threads of this rank where none are asked for: the cores that it is bound to, else its share of the machine.
-int inference_threads(const struct comm *comm);
 // "onednn, AMD EPYC 9R14": backend and kind of processor.
 void inference_name_device(const struct backend *backend, char *out, size_t size);
 // The tokenizer of a model directory, checked against the model's vocabulary.

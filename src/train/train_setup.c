@@ -7,7 +7,6 @@
 #include "train/stop.h"
 #include "train/trainer.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,37 +54,6 @@ static status_t same_config(struct trainer *t) {
   mem_free(&first);
   free(mine);
   return trainer_agree(t, st);
-}
-
-// Threads of this rank: its cores shared among the ranks of this machine that may run on them too.
-struct seat {
-  char host[64];
-  cpu_set_t cores;
-};
-
-static status_t share_cores(struct trainer *t, int *threads) {
-  status_t st = OK;
-  struct seat mine, *all = NULL;
-  size_t size = (size_t)comm_size(t->comm), *sizes = NULL;
-  int neighbours = 0;
-  memset(&mine, 0, sizeof mine);
-  (void)gethostname(mine.host, sizeof mine.host - 1);
-  if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
-  TRY_GOTO(mem_alloc(&sizes, size, sizeof *sizes), done);
-  TRY_GOTO(comm_gather(t->comm, &mine, sizeof mine, (void **)&all, sizes, 0), done);
-  if (comm_rank(t->comm) != 0) TRY_GOTO(mem_alloc(&all, size, sizeof *all), done);
-  TRY_GOTO(comm_broadcast(t->comm, all, size * sizeof *all, 0), done);
-  for (size_t r = 0; r < size; r++) {
-    cpu_set_t common;
-    CPU_AND(&common, &mine.cores, &all[r].cores);
-    neighbours += !strcmp(mine.host, all[r].host) && CPU_COUNT(&common) > 0;
-  }
-  *threads = parallel_cores() / (neighbours ? neighbours : 1);
-  if (*threads < 1) *threads = 1;
-done:
-  mem_free(&all);
-  mem_free(&sizes);
-  return st;
 }
 
 static status_t open_model(struct trainer *t, const char *directory) {
@@ -162,7 +130,7 @@ status_t trainer_open(struct trainer *t, int argc, char **argv) {
   TRY(trainer_agree(t, configure(t, argc, argv)));
   TRY(same_config(t));
   stop_set_clock(t->o.stop_before_minutes, t->o.stop_after_minutes);
-  if (!t->o.threads) TRY(share_cores(t, &t->o.threads));
+  if (!t->o.threads) TRY(comm_share_cores(t->comm, &t->o.threads));
   TRY(trainer_open_out(t));
   if (t->resumed >= 0) TRY(trainer_agree(t, open_resumed_model(t)));
   TRY(trainer_agree(t, open_network(t)));

@@ -236,13 +236,14 @@ class OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w, b):
         ctx.save_for_backward(x, w)
+        ctx.biased = b is not None
         return torch.ops.mkldnn._linear_pointwise(x, w, b, "none", [], "")
 
     @staticmethod
     def backward(ctx, dy):
         x, w = ctx.saved_tensors
         flat = dy.reshape(-1, dy.shape[-1])
-        return dy @ w, flat.T @ x.reshape(-1, x.shape[-1]), flat.sum(0)
+        return dy @ w, flat.T @ x.reshape(-1, x.shape[-1]), flat.sum(0) if ctx.biased else None
 
 
 def float32_runs(model, x, keep):
