@@ -13,7 +13,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build_packages='gcc libc6-dev cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-dev libdnnl-dev libjansson-dev
-libyaml-dev libutf8proc-dev libjpeg62-turbo-dev libpng-dev libtiff-dev zlib1g-dev libssl-dev libcairo2-dev'
+libyaml-dev libutf8proc-dev libjpeg62-turbo-dev libpng-dev libtiff-dev libdeflate-dev zlib1g-dev libssl-dev libcairo2-dev'
 test_packages='libcmocka-dev git python3 python3-numpy python3-h5py python3-pip hdf5-tools clang clang-format clang-tidy
 libclang-rt-14-dev libomp-14-dev valgrind slurm-wlm munge'
 

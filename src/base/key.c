@@ -1,14 +1,14 @@
-// key.c: see key.h. SHA-256 is OpenSSL's, CRC-32 is zlib's.
+// key.c: see key.h. SHA-256 is OpenSSL's, CRC-32 is libdeflate's.
 #include "base/key.h"
 
 #include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libdeflate.h>
 #include <openssl/evp.h>
 #include <string.h>
 #include <unistd.h>
-#include <zlib.h>
 
 struct key_builder {
   EVP_MD_CTX *digest;
@@ -131,6 +131,5 @@ done:
 }
 
 uint32_t key_crc32(const void *bytes, size_t size) {
-  uLong crc = crc32_z(0, Z_NULL, 0);
-  return (uint32_t)crc32_z(crc, bytes, size);
+  return libdeflate_crc32(0, bytes, size); // carry-less multiplication: several times as fast as zlib's tables
 }

@@ -147,7 +147,7 @@ static status_t decode_kind(const char *name, const uint8_t *bytes, size_t size,
   if (image_is_jpeg(bytes, size)) {
     TRY(image_decode_jpeg(bytes, size, apply_exif, out, &how));
   } else if (is_png(bytes, size)) {
-    TRY(image_decode_png(name, bytes, size, out, &how));
+    if (!image_decode_png_fast(bytes, size, out)) TRY(image_decode_png(name, bytes, size, out, &how));
   } else if (is_tiff(bytes, size)) {
     TRY(image_decode_tiff(name, bytes, size, out, &how));
     apply_exif = 1;

@@ -9,6 +9,10 @@
 status_t image_decode_jpeg(const uint8_t *bytes, size_t size, int want_orientation, struct image *out,
                            int *orientation);
 status_t image_decode_png(const char *name, const uint8_t *bytes, size_t size, struct image *out, int *orientation);
+// The same for common PNGs, faster: 1 when *out was made, 0 when the file is for image_decode_png.
+int image_decode_png_fast(const uint8_t *bytes, size_t size, struct image *out);
+// A 1-bit PNG of values 0 and 1.
+status_t image_encode_bits(const struct image *image, uint8_t **bytes, size_t *size);
 status_t image_decode_tiff(const char *name, const uint8_t *bytes, size_t size, struct image *out, int *orientation);
 
 // The orientation tag of a TIFF-structured EXIF block, 1 where there is none.

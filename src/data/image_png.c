@@ -131,42 +131,15 @@ static void on_flush(png_structp png) {
   (void)png;
 }
 
-// Eight bytes of 0 and 1 to one byte, the first into its highest bit: the product moves byte i to bit 63 - i.
-static status_t pack_bits(const struct image *image, size_t stride, uint8_t *out) {
-  size_t height = (size_t)image->height, width = (size_t)image->width;
-  uint8_t all = 0;
-  for (size_t i = 0; i < height * width; i++) all |= image->pixels[i];
-  if (all > 1) return FAIL(ERR_ARG, "values other than 0 and 1 in a 1-bit picture");
-  for (size_t y = 0; y < height; y++) {
-    const uint8_t *in = image->pixels + y * width;
-    for (size_t x = 0; x < width; x += 8) {
-      uint64_t eight = 0;
-      for (size_t i = 0; i < 8 && x + i < width; i++) eight |= (uint64_t)in[x + i] << (8 * i);
-      out[y * stride + x / 8] = (uint8_t)((eight * 0x8040201008040201u) >> 56);
-    }
-  }
-  return OK;
-}
-
-static status_t write_png(png_structp png, png_infop info, struct coder *c, const struct image *image, int bits,
-                          uint8_t **packed) {
+static status_t write_png(png_structp png, png_infop info, struct coder *c, const struct image *image) {
   if (setjmp(c->back)) return FAIL(ERR_NOMEM, "cannot write a PNG: %s", c->message);
   size_t height = (size_t)image->height, width = (size_t)image->width;
-  size_t stride = bits == 1 ? (width + 7) / 8 : width * (size_t)image->channels;
   TRY(mem_alloc(&c->rows, height, sizeof *c->rows));
-  uint8_t *base = image->pixels;
-  if (bits == 1) {
-    TRY(mem_alloc(packed, height, stride));
-    TRY(pack_bits(image, stride, *packed));
-    base = *packed;
-  }
-  set_rows(c, base, stride, height);
+  set_rows(c, image->pixels, width * (size_t)image->channels, height);
   png_set_write_fn(png, c, on_write, on_flush);
-  png_set_IHDR(png, info, (uint32_t)width, (uint32_t)height, bits,
+  png_set_IHDR(png, info, (uint32_t)width, (uint32_t)height, 8,
                image->channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-  if (bits == 1) png_set_compression_level(png, 4); // masks: 3 times as fast as level 6 and 10 % larger
-  if (bits == 1) png_set_filter(png, 0, PNG_FILTER_UP);
   png_write_info(png, info);
   png_write_image(png, c->rows);
   png_write_end(png, NULL);
@@ -175,18 +148,17 @@ static status_t write_png(png_structp png, png_infop info, struct coder *c, cons
 
 status_t image_encode_png(const struct image *image, int bits, uint8_t **bytes, size_t *size) {
   struct coder c = {0};
-  uint8_t *packed = NULL;
   png_infop info = NULL;
   *bytes = NULL;
   *size = 0;
   if ((bits != 8 && !(bits == 1 && image->channels == 1)) || (image->channels != 1 && image->channels != 3))
     return FAIL(ERR_ARG, "a PNG of %d channels with %d bits is not written", image->channels, bits);
+  if (bits == 1) return image_encode_bits(image, bytes, size);
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &c, on_error, on_warning);
   if (png) info = png_create_info_struct(png);
-  status_t st = info ? write_png(png, info, &c, image, bits, &packed) : FAIL(ERR_NOMEM, "no memory for libpng");
+  status_t st = info ? write_png(png, info, &c, image) : FAIL(ERR_NOMEM, "no memory for libpng");
   png_destroy_write_struct(&png, &info);
   mem_free(&c.rows);
-  mem_free(&packed);
   if (st != OK) {
     mem_free(&c.made);
     return st;
