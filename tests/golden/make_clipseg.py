@@ -3,6 +3,8 @@ safetensors, numpy 1.26.4.  README.md beside this file says what each file and t
 
     make_clipseg.py --size tiny [--out DIR]    clipseg_a, clipseg_b, clipseg_c: whole model directories and io.safetensors
     make_clipseg.py --size full [--out DIR]    clipseg_full: config.json and io.safetensors (kilobytes); 12 GB of memory
+    make_clipseg.py --widen [--out DIR]        clipseg_full: torch's own distances also as this processor or setting has them
+                                               (ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2: another order of sums)
 
 The rule of generated values.  Weights and inputs of the published size are too large to commit, so both sides make them
 from the counter-based generator of src/base/rng.h (Philox 4x32-10), and the tiny models use the same rule:
@@ -40,7 +42,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss, DiceLoss
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 SEED = 42
@@ -246,16 +248,54 @@ class OneDNNLinear(torch.autograd.Function):
         return dy @ w, flat.T @ x.reshape(-1, x.shape[-1]), flat.sum(0) if ctx.biased else None
 
 
+def frozen_cases(model, x, keep, alone):
+    """Gradients at the start and losses of the cases with frozen towers, which see the pictures together or each `alone`."""
+    torch.set_default_dtype(torch.float32)
+    m, out = copy.deepcopy(model).eval(), {}
+    start = {n: p.detach().clone() for n, p in m.decoder.named_parameters()}
+    parts = [{k: v[b:b + 1] for k, v in x.items()} for b in range(len(x["lengths"]))] if alone else [x]
+    for condition in ("text", "image"):
+        with torch.no_grad():
+            seen = [forward(m, part, condition, False, torch.float32) for part in parts]
+        taps = [torch.cat([s[1][i] for s in seen]) for i in range(len(seen[0][1]))]
+        embedding = torch.cat([s[2] for s in seen])
+        for _, _, loss_name in [c for c in CASES if c[:2] == (condition, "frozen")]:
+            with torch.no_grad():
+                for n, p in m.decoder.named_parameters():
+                    p.copy_(start[n])
+            tag, losses = f"{condition}/frozen/{loss_name}", []
+            optimiser = torch.optim.AdamW(m.decoder.parameters(), lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-3)
+            for step in range(STEPS + 1):
+                optimiser.zero_grad(set_to_none=True)
+                loss = loss_of(loss_name, m.decoder(taps, embedding).logits, x["masks"])
+                losses.append(loss.item())
+                if step == STEPS:
+                    break
+                loss.backward()
+                if step == 0:
+                    out.update({f"{tag}/grad/decoder.{n}": keep("decoder." + n, p.grad)
+                                for n, p in m.decoder.named_parameters()})
+                torch.nn.utils.clip_grad_norm_(list(m.decoder.parameters()), 0.5)
+                optimiser.step()
+            out[tag + "/losses"] = torch.tensor(losses, dtype=torch.float64)
+    return out
+
+
 def float32_runs(model, x, keep):
-    """torch's own float32, by each of its two libraries: a ReLU that flips moves gradients by far more than rounding does, and
-    which ones flip is chance, so that one run alone says too little of what float32 is."""
-    yield run(model, x, torch.float32, keep)
-    linear = F.linear
-    try:
-        F.linear = lambda x, w, b=None: OneDNNLinear.apply(x, w, b)
-        yield run(model, x, torch.float32, keep)
-    finally:
-        F.linear = linear
+    """torch's own float32, by each of its two libraries. A ReLU that flips moves gradients by far more than rounding does, and which
+    ones flip is chance: one run alone says too little of what float32 is, so the cases with frozen towers also run with other
+    threads and with pictures that pass the towers one by one."""
+    linear, threads = F.linear, torch.get_num_threads()
+    for library in (linear, lambda x, w, b=None: OneDNNLinear.apply(x, w, b)):
+        try:
+            F.linear = library
+            yield run(model, x, torch.float32, keep)
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                yield from (frozen_cases(model, x, keep, alone) for alone in (False, True))
+        finally:
+            F.linear = linear
+            torch.set_num_threads(threads)
 
 
 def widest(distances):
@@ -272,6 +312,8 @@ def distances(truth, other):
     zero but for rounding (norm under 1e-6 of the whole: the biases of keys), which are to be compared absolutely."""
     out = {}
     for n, v in truth.items():
+        if n not in other:
+            continue
         v = v.double()
         d = other[n].double() - v
         if "/grad/" not in n:
@@ -407,15 +449,35 @@ def make_full(folder):
                                                                          if not n.startswith("taps/")}))
 
 
+def widen_full(folder):
+    global FULL
+    FULL = True
+    path = os.path.join(folder, "clipseg_full", "io.safetensors")
+    held = load_file(path)
+    truth = {n: v for n, v in held.items() if "#torch" not in n and "/frozen/" in n}
+    m = build(PUBLISHED)
+    x = make_inputs(PUBLISHED, m.config)
+    found = [{n: v for n, v in held.items() if "#torch" in n}]
+    linear = F.linear
+    for library in (linear, lambda x, w, b=None: OneDNNLinear.apply(x, w, b)):
+        F.linear = library
+        found += [distances(truth, frozen_cases(m, x, project, alone)) for alone in (False, True)]
+    F.linear = linear
+    save(path, dict(**{n: v for n, v in held.items() if "#torch" not in n}, **widest(found)))
+
+
 if __name__ == "__main__":
     args = argparse.ArgumentParser()
     args.add_argument("--size", choices=("tiny", "full"), default="tiny")
     args.add_argument("--only", default="abc")
+    args.add_argument("--widen", action="store_true")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
     args = args.parse_args()
     torch.set_num_threads(args.threads)
-    if args.size == "full":
+    if args.widen:
+        widen_full(args.out)
+    elif args.size == "full":
         make_full(args.out)
-    for name in args.only if args.size == "tiny" else "":
+    for name in args.only if args.size == "tiny" and not args.widen else "":
         make_tiny(name, TINY[name], args.out)

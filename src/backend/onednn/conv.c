@@ -122,7 +122,7 @@ static status_t create_general(struct plan *p) {
   if (o.residual >= 0) {
     TRY_GOTO(picture(p, &residual, operand(op, o.residual), operand(op, o.residual)->dtype), done);
   }
-  TRY_GOTO(layer_attributes(p, op->attr.activation, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, op->attr.activation, residual, &attr), done);
   TRY_GOTO(describe(p, &o, in, x, any, bias, y, attr, &description), done);
   bool gradient = o.kind == COMPAT_BACKWARD_WEIGHT;
   md_view_t chosen =

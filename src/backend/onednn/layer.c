@@ -66,13 +66,14 @@ static dnnl_status_t append_activation(dnnl_post_ops_t ops, activation_t a) {
   }
 }
 
-status_t layer_attributes(struct plan *p, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out) {
+status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out) {
   status_t st = OK;
   dnnl_primitive_attr_t attr = NULL;
   dnnl_post_ops_t ops = NULL;
   DNNL_TRY_GOTO(dnnl_primitive_attr_create(&attr), done);
   DNNL_TRY_GOTO(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), done);
   DNNL_TRY_GOTO(dnnl_post_ops_create(&ops), done);
+  if (sum) DNNL_TRY_GOTO(compat_append_sum(ops), done);
   DNNL_TRY_GOTO(append_activation(ops, a), done);
   if (residual) DNNL_TRY_GOTO(dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual), done);
   DNNL_TRY_GOTO(dnnl_primitive_attr_set_post_ops(attr, ops), done);
@@ -90,20 +91,25 @@ static struct link *layer_end(struct layer *l) {
 
 static void layer_release(struct plan *p) {
   struct layer *l = p->state;
-  if (!l) return;
-  for (struct link *k = l->link; k < layer_end(l); k++) {
-    primitive_destroy(&k->reorder);
-    mem_free(&k->kept);
+  while (l) {
+    struct layer *next = l->next;
+    for (struct link *k = l->link; k < layer_end(l); k++) {
+      primitive_destroy(&k->reorder);
+      mem_free(&k->kept);
+    }
+    primitive_destroy(&l->main);
+    mem_free(&l);
+    l = next;
   }
-  primitive_destroy(&l->main);
-  mem_free(&p->state);
+  p->state = NULL;
 }
 
 static void layer_reset(struct plan *p) {
-  struct layer *l = p->state;
-  for (struct link *k = l->link; k < layer_end(l); k++) {
-    k->ready = false;
-    mem_free(&k->kept);
+  for (struct layer *l = p->state; l; l = l->next) {
+    for (struct link *k = l->link; k < layer_end(l); k++) {
+      k->ready = false;
+      mem_free(&k->kept);
+    }
   }
 }
 
@@ -155,10 +161,9 @@ static status_t link_out(struct plan *p, struct link *k, void *data, char *scrat
   return OK;
 }
 
-static status_t layer_run(struct plan *p, void *const *operands, char *scratch) {
-  struct layer *l = p->state;
+static status_t run_one(struct plan *p, struct layer *l, void *const *operands, char *scratch) {
   for (struct link *k = l->link; k < layer_end(l); k++) {
-    void *data = operands[k->operand];
+    void *data = (char *)operands[k->operand] + k->skip;
     if (!k->output) {
       TRY(link_in(p, k, data, scratch, &data));
     } else if (k->reorder.handle) {
@@ -176,9 +181,19 @@ static status_t layer_run(struct plan *p, void *const *operands, char *scratch) 
   return OK;
 }
 
+static status_t layer_run(struct plan *p, void *const *operands, char *scratch) {
+  for (struct layer *l = p->state; l; l = l->next) TRY(run_one(p, l, operands, scratch));
+  return OK;
+}
+
 status_t layer_begin(struct plan *p, struct layer **out) {
   TRY(mem_alloc(out, 1, sizeof **out));
-  p->state = *out;
+  struct layer *last = p->state;
+  while (last && last->next) last = last->next;
+  if (last)
+    last->next = *out;
+  else
+    p->state = *out;
   p->run = layer_run;
   p->reset = layer_reset;
   p->release = layer_release;
@@ -187,6 +202,11 @@ status_t layer_begin(struct plan *p, struct layer **out) {
 
 status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
                     md_view_t wanted) {
+  return layer_link_part(p, l, operand, 0, arg, inner, plain, wanted);
+}
+
+status_t layer_link_part(struct plan *p, struct layer *l, int operand, size_t skip, int arg, dtype_t inner,
+                         md_view_t plain, md_view_t wanted) {
   struct link *k = l->link + l->links++;
   const struct op *op = &p->op;
   bool output = operand >= op->inputs;
@@ -197,6 +217,7 @@ status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype
                      .outer = d->dtype,
                      .inner = inner,
                      .count = desc_count(d),
+                     .skip = skip,
                      .constant = !output && op->constant >> operand & 1};
   if (k->outer != k->inner) k->cast_at = plan_reserve(p, (size_t)k->count * dtype_bytes(inner));
   if (!wanted || dnnl_memory_desc_equal(plain, wanted)) return primitive_bind(p, &l->main, arg, plain);
@@ -206,7 +227,7 @@ status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype
   dnnl_primitive_attr_t attr = NULL;
   dnnl_primitive_desc_t description = NULL;
   md_view_t from = output ? wanted : plain, to = output ? plain : wanted;
-  TRY_GOTO(layer_attributes(p, ACT_NONE, NULL, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, ACT_NONE, NULL, &attr), done);
   DNNL_TRY_GOTO(compat_reorder(&description, p->b->engine, from, to, attr), done);
   TRY_GOTO(primitive_create(p, &description, &k->reorder), done);
   TRY_GOTO(primitive_bind(p, &k->reorder, DNNL_ARG_FROM, from), done);

@@ -29,8 +29,9 @@ void primitive_destroy(struct primitive *primitive);
 void primitive_point(struct primitive *primitive, int arg, void *data);
 status_t primitive_run(struct plan *p, struct primitive *primitive, char *scratch);
 
-// An attribute set with the scratchpad in the caller's hands, the activation, and the addition of a tensor (NULL: none).
-status_t layer_attributes(struct plan *p, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out);
+// An attribute set with the scratchpad in the caller's hands; to what is in the output already (`sum`) the product is
+// added, then come the activation and the addition of a tensor (NULL: none).
+status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out);
 dnnl_data_type_t layer_type(dtype_t t);
 
 // One operand of the plan on its way into or out of the primitive.
@@ -39,6 +40,7 @@ struct link {
   bool output, constant;
   dtype_t outer, inner; // the type of the tensor, and the one that oneDNN gets
   int64_t count;
+  size_t skip;              // bytes of the tensor before the part that the primitive gets
   size_t cast_at;           // scratch, where outer != inner
   struct primitive reorder; // to or from oneDNN's layout; handle NULL: none
   size_t layout_at, layout_bytes;
@@ -49,6 +51,7 @@ struct link {
 enum { LAYER_LINKS = 5 };
 
 struct layer {
+  struct layer *next; // run after this one: the next part of a long sum
   struct primitive main;
   int links;
   struct link link[LAYER_LINKS];
@@ -56,11 +59,14 @@ struct layer {
   size_t after_at;
 };
 
-// A layer as the state of the plan: sets run, reset and release.
+// A layer as the state of the plan, or behind those that it has: sets run, reset and release.
 status_t layer_begin(struct plan *p, struct layer **out);
 // Bind operand `operand` as argument `arg` in type `inner`. `plain` is the tensor's own layout; `wanted`, when not NULL
 // and different, is oneDNN's.
 status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
                     md_view_t wanted);
+// As layer_link for a part of an input that begins `skip` bytes into it; its type is `inner` already.
+status_t layer_link_part(struct plan *p, struct layer *l, int operand, size_t skip, int arg, dtype_t inner,
+                         md_view_t plain, md_view_t wanted);
 
 #endif

@@ -40,8 +40,10 @@ static struct product_of describe(const struct plan *p) {
   return d;
 }
 
-static status_t matrix(struct plan *p, md_t *out, int64_t rows, int64_t columns, dtype_t type, bool transposed) {
-  dnnl_dims_t dims = {rows, columns}, strides = {transposed ? 1 : columns, transposed ? rows : 1};
+// A matrix whose rows (columns, when it lies transposed) are `pitch` elements apart.
+static status_t matrix(struct plan *p, md_t *out, int64_t rows, int64_t columns, int64_t pitch, dtype_t type,
+                       bool transposed) {
+  dnnl_dims_t dims = {rows, columns}, strides = {transposed ? 1 : pitch, transposed ? pitch : 1};
   DNNL_TRY(md_create_strides(out, 2, dims, layer_type(type), strides));
   return OK;
 }
@@ -54,33 +56,40 @@ static void bias_gradient(struct plan *p, void *const *operands, char *scratch) 
                                  (float *)(void *)(scratch + l->after_at));
 }
 
-static status_t create_product(struct plan *p) {
+// Elements first .. first+k-1 of the sum over K; the first part brings the bias, the last the epilogue.
+static status_t create_part(struct plan *p, const struct product_of *whole, int64_t first, int64_t k) {
   status_t st = OK;
   const struct op *op = &p->op;
-  struct product_of d = describe(p);
+  struct product_of d = *whole;
+  bool last = first + k == whole->k;
+  activation_t activation = last ? op->attr.activation : ACT_NONE;
   md_t a = NULL, b = NULL, any = NULL, bias = NULL, residual = NULL, c = NULL;
   dnnl_primitive_attr_t attr = NULL;
   dnnl_primitive_desc_t description = NULL;
   struct layer *l;
+  d.k = k;
+  if (first > 0) d.bias = -1;
+  if (!last) d.residual = -1;
+  size_t skip = (size_t)first * dtype_bytes(d.inner);
   TRY(layer_begin(p, &l));
-  TRY_GOTO(matrix(p, &a, d.m, d.k, d.inner, d.a_transposed), done);
-  TRY_GOTO(matrix(p, &b, d.k, d.n, d.inner, d.b_transposed), done);
-  TRY_GOTO(matrix(p, &c, d.m, d.n, d.c_inner, false), done);
-  if (d.bias >= 0) TRY_GOTO(matrix(p, &bias, 1, d.n, DTYPE_F32, false), done);
-  if (d.residual >= 0) TRY_GOTO(matrix(p, &residual, d.m, d.n, op->in[d.residual].dtype, false), done);
+  TRY_GOTO(matrix(p, &a, d.m, d.k, d.a_transposed ? d.m : whole->k, d.inner, d.a_transposed), done);
+  TRY_GOTO(matrix(p, &b, d.k, d.n, d.b_transposed ? whole->k : d.n, d.inner, d.b_transposed), done);
+  TRY_GOTO(matrix(p, &c, d.m, d.n, d.n, d.c_inner, false), done);
+  if (d.bias >= 0) TRY_GOTO(matrix(p, &bias, 1, d.n, d.n, DTYPE_F32, false), done);
+  if (d.residual >= 0) TRY_GOTO(matrix(p, &residual, d.m, d.n, d.n, op->in[d.residual].dtype, false), done);
   bool pack = op->direction != BACKWARD_WEIGHT && op->constant >> d.b & 1;
   dnnl_dims_t b_dims = {d.k, d.n};
   if (pack) DNNL_TRY_GOTO(md_create_tag(&any, 2, b_dims, layer_type(d.inner), dnnl_format_tag_any), done);
-  TRY_GOTO(layer_attributes(p, op->attr.activation, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, first > 0, activation, residual, &attr), done);
   DNNL_TRY_GOTO(compat_matmul(&description, p->b->engine, a, pack ? any : b, bias, c, attr), done);
   md_destroy(&any);
   if (pack) DNNL_TRY_GOTO(md_copy(&any, dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0)), done);
   TRY_GOTO(primitive_create(p, &description, &l->main), done);
-  TRY_GOTO(layer_link(p, l, d.a, DNNL_ARG_SRC, d.inner, a, NULL), done);
-  TRY_GOTO(layer_link(p, l, d.b, DNNL_ARG_WEIGHTS, d.inner, b, any), done);
+  TRY_GOTO(layer_link_part(p, l, d.a, skip, DNNL_ARG_SRC, d.inner, a, NULL), done);
+  TRY_GOTO(layer_link_part(p, l, d.b, skip, DNNL_ARG_WEIGHTS, d.inner, b, any), done);
   if (bias) TRY_GOTO(layer_link(p, l, d.bias, DNNL_ARG_BIAS, DTYPE_F32, bias, NULL), done);
   if (residual) {
-    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(op->attr.activation == ACT_NONE ? 0 : 1) | DNNL_ARG_SRC_1;
+    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP((first > 0) + (activation != ACT_NONE)) | DNNL_ARG_SRC_1;
     TRY_GOTO(layer_link(p, l, d.residual, arg, op->in[d.residual].dtype, residual, NULL), done);
   }
   TRY_GOTO(layer_link(p, l, d.c, DNNL_ARG_DST, d.c_inner, c, NULL), done);
@@ -93,6 +102,25 @@ done:
   if (attr) (void)dnnl_primitive_attr_destroy(attr);
   md_destroy(&c), md_destroy(&residual), md_destroy(&bias), md_destroy(&any), md_destroy(&b), md_destroy(&a);
   return st;
+}
+
+// oneDNN adds the K products of an element one after the other, and rounds each time: over 3072 of them it is 2.2 times as far from the
+// exact sum as MKL, which adds blocks. A long fp32 sum forward is therefore made in parts, each added to the one before.
+enum { LONG_SUM = 1024, PART = 384 };
+
+static int64_t parts_of(const struct plan *p, const struct product_of *d) {
+  const struct op *op = &p->op;
+  bool plain = op->in[0].dtype == DTYPE_F32 && op->in[1].dtype == DTYPE_F32 && op->out[0].dtype == DTYPE_F32;
+  return op->direction == FORWARD && plain && d->k >= LONG_SUM ? (d->k + PART - 1) / PART : 1;
+}
+
+static status_t create_product(struct plan *p) {
+  struct product_of d = describe(p);
+  int64_t parts = parts_of(p, &d), each = (d.k + parts - 1) / parts;
+  for (int64_t first = 0; first < d.k; first += each) {
+    TRY(create_part(p, &d, first, first + each < d.k ? each : d.k - first));
+  }
+  return OK;
 }
 
 // The gradient of the weights between a wide and a narrow side, both fp32, is an own kernel.

@@ -103,7 +103,7 @@ static status_t create_product(struct plan *p, struct windows *s) {
   if (bias_here) TRY_GOTO(matrix(p, &bias, 1, n, DTYPE_F32, false), done);
   if (s->residual >= 0) TRY_GOTO(matrix(p, &residual, m, n, operand(op, s->residual)->dtype, false), done);
   activation_t a_here = s->way == TO_SMALL ? op->attr.activation : ACT_NONE;
-  TRY_GOTO(layer_attributes(p, a_here, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, a_here, residual, &attr), done);
   DNNL_TRY_GOTO(compat_matmul(&description, p->b->engine, a, b, bias, c, attr), done);
   TRY_GOTO(primitive_create(p, &description, &s->product), done);
   TRY_GOTO(primitive_bind(p, &s->product, DNNL_ARG_SRC, a), done);
