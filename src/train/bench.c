@@ -1,5 +1,5 @@
 // bench.c: CLIPSeg of published size with drawn weights, timed as the rival scripts in tests/bench time PyTorch: batch 4 at 352, medians
-// over steps, from inside one process.
+// over steps, from inside one process. Beside it the way of the data: packing, and reading what was packed.
 #include "train/bench.h"
 
 #include "base/clock.h"
@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "data/pool_bench.h"
 #include "train/network.h"
 #include "train/optimizer.h"
 
@@ -23,8 +24,9 @@ enum { MAX_BATCH = 256, MAX_STEPS = 1000, WORDS = 16 }; // a p6 prompt has about
 struct bench {
   int threads, batch, steps, size;
   bool profile;
-  const char *backend;
-  struct model *model;
+  const char *backend, *source, *split;
+  bench_pack *pack;
+  struct model *model; // with what follows made for the first case that wants it
   struct backend *machine;
   uint8_t *pixels, *masks; // [batch,S,S,3], [batch,S,S]
   int32_t ids[WORDS];
@@ -32,8 +34,9 @@ struct bench {
 
 struct bench_case {
   const char *name;
-  precision_t precision;
   status_t (*run)(struct bench *b, const struct bench_case *c);
+  bool model; // wants the model, its backend and a batch of pictures
+  precision_t precision;
 };
 
 // The published configuration (CIDAS/clipseg-rd64-refined) in the few keys that differ from the defaults.
@@ -46,15 +49,26 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static void report(const struct bench *b, const struct bench_case *c, double *seconds) {
+static long peak_mib(void) {
   struct rusage use;
   (void)getrusage(RUSAGE_SELF, &use);
+  return use.ru_maxrss / 1024;
+}
+
+static void report_steps(const struct bench *b, const struct bench_case *c, double *seconds) {
   qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
   double median = seconds[b->steps / 2];
   printf("{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"images/s\", \"seconds\": %.6f, \"least_seconds\": %.6f, "
          "\"steps\": %d, \"batch\": %d, \"threads\": %d, \"peak_mib\": %ld, \"numerics\": \"%s\"}\n",
-         c->name, b->batch / median, median, seconds[0], b->steps, b->batch, b->machine->threads, use.ru_maxrss / 1024,
+         c->name, b->batch / median, median, seconds[0], b->steps, b->batch, b->machine->threads, peak_mib(),
          b->machine->ops->numerics(b->machine));
+  (void)fflush(stdout);
+}
+
+static void report_samples(const struct bench *b, const struct bench_case *c, double samples_per_second) {
+  printf(
+      "{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"samples/s\", \"size\": %d, \"threads\": 1, \"peak_mib\": %ld}\n",
+      c->name, samples_per_second, b->size, peak_mib());
   (void)fflush(stdout);
 }
 
@@ -126,7 +140,7 @@ static status_t train_case(struct bench *b, const struct bench_case *c, bool tow
     TRY_GOTO(run_step(b, &r), done);
     if (i >= 0) seconds[i] = clock_seconds() - start;
   }
-  report(b, c, seconds);
+  report_steps(b, c, seconds);
   if (b->profile) TRY_GOTO(network_print_profile(r.net, stdout), done);
 done:
   run_stop(&r);
@@ -140,11 +154,28 @@ static status_t train_store(struct bench *b, const struct bench_case *c) {
   return train_case(b, c, false);
 }
 
+static status_t read_pool(struct bench *b, const struct bench_case *c) {
+  double rate;
+  TRY(pool_bench_read(b->size, &rate));
+  report_samples(b, c, rate);
+  return OK;
+}
+
+static status_t pack(struct bench *b, const struct bench_case *c) {
+  double rate;
+  if (!b->source) return FAIL(ERR_ARG, "pack wants --source DIR, a dataset in the study's layout");
+  TRY(b->pack(b->source, b->split, b->size, &rate));
+  report_samples(b, c, rate);
+  return OK;
+}
+
 static const struct bench_case cases[] = {
-    {"clipseg_train_towers_fp32", PRECISION_FP32, train_towers},
-    {"clipseg_train_towers_bf16", PRECISION_BF16, train_towers},
-    {"clipseg_train_store_fp32", PRECISION_FP32, train_store},
-    {"clipseg_train_store_bf16", PRECISION_BF16, train_store},
+    {"clipseg_train_towers_fp32", train_towers, true, PRECISION_FP32},
+    {"clipseg_train_towers_bf16", train_towers, true, PRECISION_BF16},
+    {"clipseg_train_store_fp32", train_store, true, PRECISION_FP32},
+    {"clipseg_train_store_bf16", train_store, true, PRECISION_BF16},
+    {"read_pool", read_pool, false, PRECISION_FP32},
+    {"pack", pack, false, PRECISION_FP32},
 };
 
 static status_t prepare(struct bench *b) {
@@ -171,14 +202,17 @@ done:
 }
 
 static const char usage[] =
-    "usage: gridseg bench [--threads N] [--batch N] [--steps N] [--size N] [--backend NAME] [--profile] [NAME ...]\n"
-    "Times the main paths on this machine: a JSON line each. NAME: cases by the beginning of their name.\n";
+    "usage: gridseg bench [--threads N] [--batch N] [--steps N] [--size N] [--backend NAME] [--profile]\n"
+    "                     [--source DIR] [--split S] [NAME ...]\n"
+    "Times the main paths on this machine: a JSON line each. NAME: cases by the beginning of their name.\n"
+    "pack packs split S (train) of DIR, a dataset in the study's layout; without --source it is left out.\n";
 
 static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
   static const struct option options[] = {
       {"threads", required_argument, NULL, 't'}, {"batch", required_argument, NULL, 'b'},
       {"steps", required_argument, NULL, 's'},   {"size", required_argument, NULL, 'z'},
       {"backend", required_argument, NULL, 'k'}, {"profile", no_argument, NULL, 'p'},
+      {"source", required_argument, NULL, 'd'},  {"split", required_argument, NULL, 'l'},
       {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
   *help = false;
   optind = 1;
@@ -189,6 +223,8 @@ static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
     case 's': b->steps = atoi(optarg); break;
     case 'z': b->size = atoi(optarg); break;
     case 'k': b->backend = optarg; break;
+    case 'd': b->source = optarg; break;
+    case 'l': b->split = optarg; break;
     case 'p': b->profile = true; break;
     case 'h': *help = true; return OK;
     default: return FAIL(ERR_ARG, "%s", usage);
@@ -199,8 +235,16 @@ static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
   return OK;
 }
 
-status_t bench_command(int argc, char **argv) {
-  struct bench b = {.threads = 0, .batch = 4, .steps = 11, .size = 352, .backend = "auto"};
+static bool is_wanted(const struct bench *b, const struct bench_case *c, int names, char **name) {
+  if (names == 0) return c->run != pack || b->source;
+  for (int k = 0; k < names; k++) {
+    if (!strncmp(c->name, name[k], strlen(name[k]))) return true;
+  }
+  return false;
+}
+
+status_t bench_command(int argc, char **argv, bench_pack *how_to_pack) {
+  struct bench b = {.batch = 4, .steps = 11, .size = 352, .backend = "auto", .split = "train", .pack = how_to_pack};
   bool help, any = false;
   TRY(parse(&b, argc, argv, &help));
   if (help) {
@@ -208,12 +252,10 @@ status_t bench_command(int argc, char **argv) {
     return OK;
   }
   status_t st = OK;
-  TRY_GOTO(prepare(&b), done);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    bool wanted = optind == argc;
-    for (int k = optind; k < argc; k++) wanted = wanted || !strncmp(cases[i].name, argv[k], strlen(argv[k]));
-    if (!wanted) continue;
+    if (!is_wanted(&b, &cases[i], argc - optind, argv + optind)) continue;
     any = true;
+    if (cases[i].model && !b.model) TRY_GOTO(prepare(&b), done);
     TRY_GOTO(cases[i].run(&b, &cases[i]), done);
   }
   if (!any) FAIL_GOTO(done, ERR_ARG, "no case begins with '%s'", argv[optind]);

@@ -184,7 +184,7 @@ static status_t put_lines(struct eval_record *r, struct cell *line, const struct
   TRY_GOTO(tally_samples(at, group, count, o->seed, o->threads, tally), done);
   line->resolution = resolution_name(resolution);
   for (int k = 0; k < TALLIES; k++) {
-    line->metric = tally_name(k);
+    line->metric = tally_name((tally_t)k);
     line->value = tally[k].interval.value;
     line->lo = tally[k].interval.low;
     line->hi = tally[k].interval.high;

@@ -252,7 +252,7 @@ static status_t print_table(const struct scoring *s, uint64_t seed, int threads)
   TRY_GOTO(tally_samples(at, group, count, seed, threads, tally), done);
   printf("metric,value,lo,hi,n,n_groups,n_excluded\n");
   for (int k = 0; k < TALLIES; k++) {
-    csv_write_field(stdout, tally_name(k), 1);
+    csv_write_field(stdout, tally_name((tally_t)k), 1);
     write_number(stdout, tally[k].interval.value);
     write_number(stdout, tally[k].interval.low);
     write_number(stdout, tally[k].interval.high);

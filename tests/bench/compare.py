@@ -15,13 +15,29 @@ ASKED = [
     ("clipseg_finetune_fp32", "torch_clipseg_finetune_fp32", 8, "a whole finetuning, process start to exit"),
     ("pack", "torch_pack", 5, "packing, per core, against the study's PIL loader"),
     ("read_pool", None, 2000, "packed samples in random order, images/s a core"),
+    ("clipseg_ranks_2x1_over_1x1", None, 1.9, "2 ranks of one thread over 1, from the store"),
 ]
+EPOCHS = 15  # of the finetuning that is asked about
+
+
+def whole_finetuning(row):
+    """The rival's time of all epochs, where it ran fewer: every epoch does the same, what stands around them stays."""
+    each = statistics.mean(row["epoch_seconds"])
+    whole = row["value"] + (EPOCHS - row["epochs"]) * each
+    print(f"{row['name']}: {whole:.1f} s computed from {row['epochs']} epochs of {each:.1f} s and {row['ready_seconds']} s until ready")
+    return whole
+
+
 
 values, units, peaks = collections.defaultdict(list), {}, {}
-for line in open(sys.argv[1]):
+with open(sys.argv[1]) as f:
+    lines = f.readlines()
+for line in lines:
     if not line.startswith("{"):
         continue
     row = json.loads(line)
+    if "epoch_seconds" in row and row["epochs"] != EPOCHS:
+        row["value"] = whole_finetuning(row)
     values[row["name"]].append(row["value"])
     units[row["name"]] = row.get("unit", "")
     if "peak_mib" in row:
