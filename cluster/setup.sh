@@ -76,7 +76,8 @@ fi
 [ $build = yes ] || exit 0
 
 options=${GRIDSEG_CMAKE_ARGS:-}
-[ $tests = yes ] || options="-DGRIDSEG_TESTS=OFF $options"
+# A build that has its tests keeps them.
+[ $tests = yes ] || [ -f build/CMakeCache.txt ] || options="-DGRIDSEG_TESTS=OFF $options"
 [ $tests = no ] || options="-DGRIDSEG_TESTS=ON $options"
 if [ ! -f build/CMakeCache.txt ] && command -v ninja >/dev/null 2>&1; then options="-G Ninja $options"; fi
 # shellcheck disable=SC2086
