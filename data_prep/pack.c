@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/parse.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -34,16 +35,6 @@ struct arguments {
   int help;
 };
 
-static status_t read_number(const char *option, const char *text, int low, int high, int *out) {
-  char *end;
-  errno = 0;
-  long v = strtol(text, &end, 10);
-  if (errno || end == text || *end || v < low || v > high)
-    return FAIL(ERR_ARG, "--%s is '%s'; wanted a whole number from %d to %d", option, text, low, high);
-  *out = (int)v;
-  return OK;
-}
-
 static status_t set_option(struct arguments *a, int option, const char *value) {
   struct pack_options *o = &a->options;
   switch (option) {
@@ -55,9 +46,9 @@ static status_t set_option(struct arguments *a, int option, const char *value) {
   case 't': a->prompt = value; break;
   case 'f': o->force = 1; break;
   case 'h': a->help = 1; break;
-  case 'z': return read_number("size", value, 1, 4096, &o->size);
-  case 'c': return read_number("shards", value, 1, 4096, &o->shards);
-  case 'j': return read_number("threads", value, 1, 1024, &o->threads);
+  case 'z': return parse_small("--size", value, 1, 4096, &o->size);
+  case 'c': return parse_small("--shards", value, 1, 4096, &o->shards);
+  case 'j': return parse_small("--threads", value, 1, 1024, &o->threads);
   case 'x':
     if (strcmp(value, "apply") != 0 && strcmp(value, "ignore") != 0)
       return FAIL(ERR_ARG, "--exif is '%s'; wanted apply or ignore", value);

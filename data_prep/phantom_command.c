@@ -1,7 +1,8 @@
 // phantom_command.c: gridseg phantom.
 #include "data_prep/phantom.h"
 
-#include <errno.h>
+#include "base/parse.h"
+
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,30 +15,20 @@ static const char usage[] =
     "  --seed S        the same seed gives the same bytes\n"
     "  --out DIR       the folder to make\n";
 
-static status_t read_number(const char *option, const char *text, long long high, long long *out) {
-  char *end;
-  errno = 0;
-  *out = strtoll(text, &end, 10);
-  if (end == text || *end || errno || *out < 0 || *out > high) {
-    return FAIL(ERR_ARG, "--%s: wanted a number between 0 and %lld, met '%s'", option, high, text);
-  }
-  return OK;
-}
-
 status_t phantom_command(int argc, char **argv) {
   static const struct option options[] = {
       {"domain", required_argument, NULL, 'd'}, {"count", required_argument, NULL, 'c'},
       {"seed", required_argument, NULL, 's'},   {"out", required_argument, NULL, 'o'},
       {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
   const char *domain = NULL, *out = NULL;
-  long long count = -1, seed = -1;
+  int64_t count = -1, seed = -1;
   optind = 0;
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
     switch (c) {
     case 'd': domain = optarg; break;
-    case 'c': TRY(read_number("count", optarg, 1000000, &count)); break;
-    case 's': TRY(read_number("seed", optarg, INT64_MAX, &seed)); break;
+    case 'c': TRY(parse_int("--count", optarg, 0, 1000000, &count)); break;
+    case 's': TRY(parse_int("--seed", optarg, 0, INT64_MAX, &seed)); break;
     case 'o': out = optarg; break;
     case 'h': (void)fputs(usage, stdout); return OK;
     case ':': return FAIL(ERR_ARG, "%s wants a value\n%s", argv[optind - 1], usage);

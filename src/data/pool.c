@@ -172,7 +172,7 @@ static status_t open_all(struct pool *pool, int verify) {
   TRY_GOTO(json_read(where, &root), done);
   TRY_GOTO(read_json(pool, root, where), done);
   size_t images = (size_t)pool->info.images, samples = (size_t)pool->info.samples;
-  size_t prompts = (size_t)(pool->info.prompt_kinds * pool->info.prompt_wordings); // both bounded
+  size_t prompts = (size_t)pool->info.prompt_kinds * (size_t)pool->info.prompt_wordings; // both bounded
   TRY_GOTO(mem_alloc(&pool->images, images, sizeof *pool->images), done);
   TRY_GOTO(mem_alloc(&pool->samples, samples, sizeof *pool->samples), done);
   if (!size_mul(samples, prompts, &prompts)) FAIL_GOTO(done, ERR_FORMAT, "%s: too many prompts", where);

@@ -225,7 +225,7 @@ static status_t open_shard(struct pool_writer *w, int shard) {
   w->shard = shard;
   (void)snprintf(s->file, sizeof s->file, POOL_SHARD_NAME, shard);
   TRY(file_join(&w->file_path, w->temporary, s->file));
-  TRY(make_columns(&w->c, (size_t)s->images, (size_t)s->samples, (size_t)(w->plan.kinds * w->plan.wordings)));
+  TRY(make_columns(&w->c, (size_t)s->images, (size_t)s->samples, (size_t)w->plan.kinds * (size_t)w->plan.wordings));
   w->file = H5Fcreate(w->file_path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
   if (w->file < 0) return H5_FAIL(ERR_IO, "%s: cannot be made", w->file_path);
   TRY(h5_create_dataset(w->file, w->file_path, "images", H5T_STD_U8LE, 4, image_shape, 1, &w->images));
@@ -336,7 +336,7 @@ status_t pool_writer_add_sample(struct pool_writer *w, const struct pool_new_sam
   if (w->sample >= w->plan.samples || w->plan.image_index[w->sample] != w->image - 1)
     return FAIL(ERR_ARG, "sample %lld does not follow its image", (long long)w->sample);
   size_t area = (size_t)w->plan.size * (size_t)w->plan.size;
-  size_t prompts = (size_t)(w->plan.kinds * w->plan.wordings);
+  size_t prompts = (size_t)w->plan.kinds * (size_t)w->plan.wordings;
   int64_t i = w->sample - w->info[w->shard].first_sample;
   TRY(check_text("name", sample->name));
   TRY(check_text("class", sample->class_name));

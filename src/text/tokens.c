@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/parse.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -67,12 +68,7 @@ static status_t run(const char *model, const char *limit_text, const char *text)
   int64_t limit;
   status_t st = OK;
   if (limit_text) {
-    char *end;
-    errno = 0;
-    limit = strtol(limit_text, &end, 10);
-    if (*end || end == limit_text || errno || limit < 2 || limit > 1 << 20) {
-      return FAIL(ERR_ARG, "--limit: wanted a number between 2 and %d, met '%s'", 1 << 20, limit_text);
-    }
+    TRY(parse_int("--limit", limit_text, 2, 1 << 20, &limit));
   } else {
     TRY(model_limit(model, &limit));
   }

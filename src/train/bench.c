@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "base/parse.h"
 #include "base/rng.h"
 #include "data/pool_bench.h"
 #include "train/network.h"
@@ -218,10 +219,10 @@ static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
   optind = 1;
   for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
     switch (c) {
-    case 't': b->threads = atoi(optarg); break;
-    case 'b': b->batch = atoi(optarg); break;
-    case 's': b->steps = atoi(optarg); break;
-    case 'z': b->size = atoi(optarg); break;
+    case 't': TRY(parse_small("--threads", optarg, 0, 4096, &b->threads)); break;
+    case 'b': TRY(parse_small("--batch", optarg, 1, MAX_BATCH, &b->batch)); break;
+    case 's': TRY(parse_small("--steps", optarg, 1, MAX_STEPS, &b->steps)); break;
+    case 'z': TRY(parse_small("--size", optarg, 16, 4096, &b->size)); break;
     case 'k': b->backend = optarg; break;
     case 'd': b->source = optarg; break;
     case 'l': b->split = optarg; break;
@@ -230,8 +231,6 @@ static status_t parse(struct bench *b, int argc, char **argv, bool *help) {
     default: return FAIL(ERR_ARG, "%s", usage);
     }
   }
-  if (b->batch < 1 || b->batch > MAX_BATCH) return FAIL(ERR_ARG, "--batch must be between 1 and %d", MAX_BATCH);
-  if (b->steps < 1 || b->steps > MAX_STEPS) return FAIL(ERR_ARG, "--steps must be between 1 and %d", MAX_STEPS);
   return OK;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "train/eval.h"
 
 #include <getopt.h>
@@ -51,24 +52,6 @@ static status_t add_folder(struct predict_options *o, const char *folder) {
   return st;
 }
 
-static status_t read_real(const char *option, const char *text, double low, double high, double *out) {
-  char *end = NULL;
-  double value = strtod(text, &end);
-  if (end == text || *end || !(value >= low && value <= high)) {
-    return FAIL(ERR_ARG, "%s: wanted a number from %g to %g, met '%s'", option, low, high, text);
-  }
-  *out = value;
-  return OK;
-}
-
-static status_t read_int(const char *option, const char *text, int low, int high, int *out) {
-  double value = 0;
-  TRY(read_real(option, text, low, high, &value));
-  if (value != floor(value)) return FAIL(ERR_ARG, "%s: wanted a whole number, met '%s'", option, text);
-  *out = (int)value;
-  return OK;
-}
-
 // Which of two words; `second` says which.
 static status_t read_choice(const char *option, const char *text, const char *a, const char *b, bool *second) {
   *second = strcmp(text, b) == 0;
@@ -90,15 +73,15 @@ static status_t read_option(struct predict_options *o, int c) {
   case 'o': o->out = optarg; return OK;
   case 'v': o->overlay = true; return OK;
   case 'l': o->logits = optarg; return OK;
-  case 't': return read_real("--threshold", optarg, 0, 1, &o->threshold);
+  case 't': return parse_real("--threshold", optarg, 0, 1, &o->threshold);
   case 'r':
     TRY(read_choice("--precision", optarg, "fp32", "bf16", &second));
     o->precision = second ? PRECISION_BF16 : PRECISION_FP32;
     return OK;
-  case 's': return read_int("--size", optarg, 16, 4096, &o->size);
+  case 's': return parse_small("--size", optarg, 16, 4096, &o->size);
   case 'e': return read_choice("--exif", optarg, "ignore", "apply", &o->exif);
   case 'd': o->device = optarg; return OK;
-  default: return read_int("--threads", optarg, 0, 4096, &o->threads);
+  default: return parse_small("--threads", optarg, 0, 4096, &o->threads);
   }
 }
 

@@ -57,7 +57,7 @@ status_t provenance_read(const char *directory, struct provenance *p) {
   TRY_GOTO(mem_copy_text(&p->quirks, config_value(config, "quirks")), done);
   TRY_GOTO(mem_copy_text(&p->root, config_value(config, "pools.root")), done);
   TRY_GOTO(mem_copy_text(&p->trained_on, ""), done);
-  p->size = atoi(config_value(config, "size"));
+  p->size = (int)strtol(config_value(config, "size"), NULL, 10); // 0 where it is not recorded
   if (config) {
     st = read_pools(state, config, p);
     if (st != OK) (void)status_prefix(st, "%s", path);

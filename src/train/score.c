@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parallel.h"
+#include "base/parse.h"
 #include "data/mask.h"
 #include "data/pool.h"
 #include "train/eval.h"
@@ -321,16 +322,6 @@ done:
   return st;
 }
 
-static status_t read_count(const char *option, const char *text, int64_t high, int64_t *out) {
-  char *end = NULL;
-  long long value = strtoll(text, &end, 10);
-  if (end == text || *end || value < 0 || value > high) {
-    return FAIL(ERR_ARG, "%s: wanted a whole number from 0 to %lld, met '%s'", option, (long long)high, text);
-  }
-  *out = value;
-  return OK;
-}
-
 status_t score_command(int argc, char **argv) {
   static const struct option options[] = {{"pred", required_argument, NULL, 'p'},
                                           {"pool", required_argument, NULL, 'o'},
@@ -347,8 +338,8 @@ status_t score_command(int argc, char **argv) {
     case 'p': o.directory = optarg; break;
     case 'o': o.pool = optarg; break;
     case 'c': o.csv = optarg; break;
-    case 's': TRY(read_count("--seed", optarg, INT64_MAX, &o.seed)); break;
-    case 't': TRY(read_count("--threads", optarg, 4096, &o.threads)); break;
+    case 's': TRY(parse_int("--seed", optarg, 0, INT64_MAX, &o.seed)); break;
+    case 't': TRY(parse_int("--threads", optarg, 0, 4096, &o.threads)); break;
     case 'h': (void)puts(usage); return OK;
     case ':': return FAIL(ERR_ARG, "%s wants a value\n%s", argv[optind - 1], usage);
     default: return FAIL(ERR_ARG, "unknown option %s\n%s", argv[optind - 1], usage);

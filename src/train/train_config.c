@@ -3,6 +3,7 @@
 #include "train/train_config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MODEL "the model's"
@@ -93,9 +94,8 @@ static status_t set_real(struct config *c, const char *name, double value) {
   (void)snprintf(text, sizeof text, "%.17g", value);
   for (int digits = 1; digits < 17; digits++) { // the shortest that reads back the same
     char shorter[32];
-    double back;
     (void)snprintf(shorter, sizeof shorter, "%.*g", digits, value);
-    if (sscanf(shorter, "%lf", &back) == 1 && back == value) return config_set_default(c, name, shorter);
+    if (strtod(shorter, NULL) == value) return config_set_default(c, name, shorter);
   }
   return config_set_default(c, name, text);
 }

@@ -33,7 +33,7 @@ static status_t gradients(struct trainer *t, const struct share *b) {
   struct network_hook hook = {.progress = progress, .context = t->buckets};
   status_t st = network_step(t->network, b ? b->sample : NULL, b ? b->count : 0, b ? 1.0 / (double)b->total : 0, &hook,
                              t->loss, t->sums, t->logits);
-  if (st == ERR_NUMERIC) trainer_name_sample(t, t->train, b);
+  if (st == ERR_NUMERIC && b) trainer_name_sample(t, t->train, b);
   if (st == OK) return bucket_finish(t->buckets, NULL);
   char *message; // joining the others may replace it
   if (mem_copy_text(&message, status_message()) != OK) return ERR_NOMEM;
