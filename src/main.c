@@ -1,6 +1,10 @@
 // main.c: the table of subcommands. Here alone a status becomes an exit code.
+#include "backend/backend.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "comm/comm.h"
+#include "data/image.h"
+#include "data/pool.h"
 #include "data_prep/pack.h"
 #include "data_prep/phantom.h"
 #include "text/tokenizer.h"
@@ -12,6 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <jansson.h>
+#include <zlib.h>
 
 struct subcommand {
   const char *name, *does;
@@ -47,6 +54,16 @@ static void print_help(FILE *out) {
                      "75 stopped on purpose: run the same again to go on.\n");
 }
 
+// Everything whose version may change a result or a format.
+static void print_version(void) {
+  struct backend *b = NULL;
+  printf("gridseg %s\n", GRIDSEG_VERSION);
+  if (backend_create("auto", 1, &b) == OK) printf("%s\n", b->ops->numerics(b));
+  backend_destroy(&b);
+  printf("%s\n%s\n%s\njansson %s, zlib %s\n", comm_library(), pool_library(), image_libraries(), jansson_version_str(),
+         zlibVersion());
+}
+
 static const struct subcommand *find(const char *name) {
   for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
     if (!strcmp(subcommands[i].name, name)) return &subcommands[i];
@@ -62,7 +79,7 @@ int main(int argc, char **argv) {
       return 0;
     }
     if (!strcmp(argv[at], "--version")) {
-      printf("gridseg %s\n", GRIDSEG_VERSION);
+      print_version();
       return 0;
     }
     if (!strcmp(argv[at], "--quiet"))

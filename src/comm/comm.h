@@ -24,6 +24,8 @@ struct comm;
 status_t comm_create(struct comm **out);
 void comm_destroy(struct comm **comm);             // collective; MPI_Finalize
 void comm_abort(struct comm *comm, int exit_code); // ends all ranks; only main calls it. Returns in a world of one
+// "Open MPI v4.1.4": for --version, without joining anything; a static buffer.
+const char *comm_library(void);
 int comm_rank(const struct comm *c);
 int comm_size(const struct comm *c);
 int comm_local_rank(const struct comm *c); // on this node

@@ -255,3 +255,11 @@ status_t mpi_create(const struct launch *launch, struct comm **out) {
   *out = &m->base;
   return OK;
 }
+
+const char *comm_library(void) {
+  static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  if (MPI_Get_library_version(text, &length) != MPI_SUCCESS) return "MPI";
+  text[strcspn(text, ",\n")] = '\0'; // the rest is who built it where
+  return text;
+}

@@ -1,6 +1,8 @@
 // h5.c: see h5.h.
 #include "data/h5.h"
 
+#include "data/pool.h"
+
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -256,4 +258,12 @@ status_t h5_write_text_attribute(hid_t object, const char *path, const char *nam
   (void)H5Sclose(space);
   (void)H5Tclose(type);
   return st;
+}
+
+const char *pool_library(void) {
+  static char text[32];
+  unsigned major = 0, minor = 0, release = 0;
+  (void)H5get_libversion(&major, &minor, &release);
+  (void)snprintf(text, sizeof text, "HDF5 %u.%u.%u", major, minor, release);
+  return text;
 }

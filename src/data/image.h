@@ -14,6 +14,8 @@ struct image {
 };
 
 void image_free(struct image *image);
+// "libjpeg-turbo 2.1.5, libpng 1.6.39, libtiff 4.5.0": for --version; a static buffer.
+const char *image_libraries(void);
 // Uninitialised pixels of the given size. ERR_FORMAT when the size is not in 1..IMAGE_LIMIT pixels, `name` in front.
 status_t image_create(const char *name, int64_t height, int64_t width, int channels, struct image *out);
 

@@ -63,4 +63,7 @@ int pool_find_kind(const struct pool *pool, const char *kind);
 int pool_count_wordings(const struct pool *pool, int64_t sample, int kind);
 const char *pool_get_prompt(const struct pool *pool, int64_t sample, int kind, int wording); // UTF-8; NULL when absent
 
+// "HDF5 1.10.8": for --version; a static buffer.
+const char *pool_library(void);
+
 #endif
