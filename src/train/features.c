@@ -272,6 +272,7 @@ status_t features_fill(struct features *f) {
   TRY_GOTO(share_list(f, &list, &count), done);
   if (count) {
     TRY_GOTO(run_rounds(f, list, count), done);
+    network_drop_features(f->o.network);
     TRY_GOTO(comm_barrier(f->o.comm), done);
     TRY_GOTO(store_refresh(f->o.store), done);
   }

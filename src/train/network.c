@@ -65,6 +65,7 @@ static status_t make_table(struct network *n, const struct built *b) {
   int trained = 0;
   TRY_GOTO(mem_alloc(&n->parameter, n->parameters ? n->parameters : 1, sizeof *n->parameter), done);
   TRY_GOTO(mem_alloc(&n->memory, n->parameters ? n->parameters : 1, sizeof *n->memory), done);
+  TRY_GOTO(mem_alloc(&n->given, n->parameters ? n->parameters : 1, sizeof *n->given), done);
   TRY_GOTO(mem_alloc(&placed, n->parameters ? n->parameters : 1, sizeof *placed), done);
   for (size_t i = 0; i < n->parameters; i++) {
     const struct value *v = b->parameter[i];
@@ -206,6 +207,7 @@ void network_destroy(struct network **network) {
   ops->free(n->backend, &n->workspace);
   mem_free(&n->parameter);
   mem_free(&n->memory);
+  mem_free(&n->given);
   safetensors_close(&n->weights);
   mem_free(network);
 }
@@ -249,6 +251,7 @@ status_t network_set_parameter(struct network *n, size_t i, const float *in) {
     bytes = wide;
   }
   TRY_GOTO(n->backend->ops->copy_in(n->backend, memory, bytes, count * dtype_bytes(n->real), NULL), done);
+  n->given[i] = true;
   if (!n->parameter[i].trained) { // what was made from it is made again
     for (size_t k = 0; k < n->constants; k++) n->backend->ops->free(n->backend, &n->constant[k].memory);
     n->constants = 0;
@@ -258,6 +261,18 @@ status_t network_set_parameter(struct network *n, size_t i, const float *in) {
 done:
   mem_free(&wide);
   return st;
+}
+
+void network_drop_features(struct network *n) {
+  const struct backend_ops *ops = n->backend->ops;
+  for (int i = 0; i < MAX_UNITS; i++) unit_destroy(n, &n->unit[i]);
+  for (size_t i = 0; i < n->constants; i++) ops->free(n->backend, &n->constant[i].memory);
+  n->constants = 0;
+  for (size_t i = 0; i < n->parameters; i++) {
+    if (n->memory[i] && n->parameter[i].offset < 0 && !n->given[i]) ops->free(n->backend, &n->memory[i]);
+  }
+  ops->free(n->backend, &n->workspace);
+  n->workspace_bytes = 0;
 }
 
 status_t network_write_weights(struct network *n, const char *directory) {

@@ -69,6 +69,9 @@ status_t network_feature_key(struct network *n, source_t source, const struct ke
 // Compute features on this rank, one at a time (so that the bits depend on the input alone). Image: uint8 [S,S,3] in `input`.
 // Condition: int32 ids[length], or a picture with CONDITION_IMAGE. `feature`: host memory of network_feature_bytes.
 status_t network_compute_feature(struct network *n, source_t source, const void *input, int length, void *feature);
+// Give back the memory that only features need: encoders on the device and their packed copies. They come again when they are
+// asked for.
+void network_drop_features(struct network *n);
 
 // One sample of a step. A source with a feature is given by its feature, one without by its input.
 struct network_sample {

@@ -59,6 +59,7 @@ struct network {
   struct safetensors *weights; // of the directory; NULL when drawn
   struct network_parameter *parameter;
   void **memory; // device copy of a parameter, made when first needed; trained ones point into the arena
+  bool *given;   // by network_set_parameter: its value is nowhere else
   size_t parameters;
   int64_t arena_count;
   void *arena, *gradients; // fp32 (fp64)
