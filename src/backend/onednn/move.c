@@ -202,8 +202,7 @@ static status_t transpose_run(struct plan *p, void *const *operands, char *scrat
   }
   int64_t n = t->dim[t->rank - 1], step = t->stride[t->rank - 1], lines = 1;
   for (int i = 0; i < t->rank - 1; i++) lines *= t->dim[i];
-  int threads = (size_t)(lines * n) * t->bytes > 1 << 17 ? p->b->base.threads : 1;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads((size_t)(lines * n) * t->bytes > 1 << 17 ? p->b->base.threads : 1) schedule(static)
   for (int64_t line = 0; line < lines; line++) {
     int64_t at = 0, rest = line;
     for (int i = t->rank - 2; i >= 0; i--) {
