@@ -112,12 +112,6 @@ done:
   return st;
 }
 
-status_t file_append_line(int fd, const char *path, const char *line, size_t size) {
-  TRY(write_all(fd, path, (const uint8_t *)line, size));
-  if (fsync(fd) != 0) return FAIL(ERR_IO, "cannot sync %s: %s", path, strerror(errno));
-  return OK;
-}
-
 bool file_exists(const char *path) {
   struct stat info;
   return stat(path, &info) == 0;

@@ -19,8 +19,6 @@ struct file_piece {
   size_t size;
 };
 status_t file_write_pieces(const char *path, const struct file_piece *pieces, size_t count);
-// Append one line to an open descriptor with a single write and fsync.
-status_t file_append_line(int fd, const char *path, const char *line, size_t size);
 
 bool file_exists(const char *path);
 bool file_is_directory(const char *path);

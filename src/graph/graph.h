@@ -156,8 +156,6 @@ int executable_step_of(const struct executable *e, const struct value *value);
 typedef status_t (*executable_hook_t)(void *context, int step);
 status_t executable_run(struct executable *e, void *arena, struct stream *stream, executable_hook_t hook,
                         void *context);
-void executable_reset(struct executable *e); // constants have changed
-double executable_flops(const struct executable *e);
 // With options.profile: milliseconds a run, share and GFLOP/s of every distinct operation, the slowest first.
 status_t executable_print_profile(const struct executable *e, FILE *out);
 

@@ -49,16 +49,6 @@ int executable_step_of(const struct executable *e, const struct value *value) {
   return (size_t)id < e->values ? e->storage[id].first : -1;
 }
 
-void executable_reset(struct executable *e) {
-  for (size_t i = 0; i < e->plans; i++) e->backend->ops->plan_reset(e->plan[i]);
-}
-
-double executable_flops(const struct executable *e) {
-  double sum = 0;
-  for (size_t i = 0; i < e->steps; i++) sum += op_flops(&e->step[i].op);
-  return sum;
-}
-
 status_t executable_run(struct executable *e, void *arena, struct stream *stream, executable_hook_t hook,
                         void *context) {
   for (size_t i = 0; i < e->externals; i++) {

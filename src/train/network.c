@@ -230,10 +230,6 @@ void *network_gradients(struct network *n) {
 const uint8_t *network_decay(const struct network *n) {
   return n->decay;
 }
-void network_weights_changed(struct network *n) {
-  n->changed = true;
-}
-
 status_t network_get_parameter(struct network *n, size_t i, float *out) {
   return network_host_copy(n, i, out);
 }
@@ -273,35 +269,4 @@ void network_drop_features(struct network *n) {
   }
   ops->free(n->backend, &n->workspace);
   n->workspace_bytes = 0;
-}
-
-status_t network_write_weights(struct network *n, const char *directory) {
-  status_t st = OK;
-  struct safetensors_entry *entry = NULL;
-  void **copy = NULL;
-  char *path = NULL;
-  TRY_GOTO(file_join(&path, directory, "model.safetensors"), done);
-  TRY_GOTO(mem_alloc(&entry, n->parameters, sizeof *entry), done);
-  TRY_GOTO(mem_alloc(&copy, n->parameters, sizeof *copy), done);
-  for (size_t i = 0; i < n->parameters; i++) {
-    const struct network_parameter *p = &n->parameter[i];
-    entry[i] = (struct safetensors_entry){.name = p->name, .desc = p->desc};
-    entry[i].desc.dtype = DTYPE_F32;
-    const struct safetensors_entry *kept = n->weights ? safetensors_find(n->weights, p->name) : NULL;
-    if (!p->trained && kept && kept->desc.dtype == DTYPE_F32) { // straight from the mapped file
-      entry[i].data = kept->data;
-      continue;
-    }
-    TRY_GOTO(mem_alloc(&copy[i], (size_t)desc_count(&p->desc), sizeof(float)), done);
-    TRY_GOTO(network_host_copy(n, i, copy[i]), done);
-    entry[i].data = copy[i];
-  }
-  static const char *const metadata[][2] = {{"format", "pt"}};
-  TRY_GOTO(safetensors_write(path, entry, n->parameters, metadata, 1), done);
-done:
-  for (size_t i = 0; copy && i < n->parameters; i++) mem_free(&copy[i]);
-  mem_free(&copy);
-  mem_free(&entry);
-  mem_free(&path);
-  return st;
 }

@@ -50,8 +50,6 @@ const struct network_parameter *network_parameter_at(const struct network *n, si
 // Copy parameters to or from host memory (fp32, the parameter's count of elements).
 status_t network_get_parameter(struct network *n, size_t i, float *out);
 status_t network_set_parameter(struct network *n, size_t i, const float *in);
-// Write model.safetensors (every parameter, fp32, public names) into a folder.
-status_t network_write_weights(struct network *n, const char *directory);
 
 // Flat arenas over all trained parameters in the order in which backward finishes their gradients (each 64-byte aligned,
 // gaps are zero). Device memory of the backend, fp32 (f64 for PRECISION_FP64).
@@ -59,8 +57,6 @@ int64_t network_arena_count(const struct network *n); // elements
 void *network_weights(struct network *n);
 void *network_gradients(struct network *n);
 const uint8_t *network_decay(const struct network *n); // [arena count] device memory: 1 where weight decay applies
-// Say so after the weights arena was changed (the optimiser's step, a checkpoint).
-void network_weights_changed(struct network *n);
 
 // Bytes of one feature of a source; 0 when the source has none (its encoder is trained).
 size_t network_feature_bytes(const struct network *n, source_t source);

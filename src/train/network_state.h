@@ -72,7 +72,6 @@ struct network {
   size_t constants, constant_capacity;
   void *workspace; // arena of activations, shared by all units
   size_t workspace_bytes;
-  bool changed; // weights changed since constants and packed copies were made
 };
 
 // network_graph.c: the graph of a shape, and memory of parameters and constants.

@@ -119,7 +119,6 @@ status_t optimizer_step(struct optimizer *o, double norm, double lr) {
                       o->moment[1]};
   TRY(ops->plan_run(o->step_plan, operands, o->step_scratch, NULL));
   o->steps++;
-  network_weights_changed(o->network);
   return OK;
 }
 

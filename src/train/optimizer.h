@@ -18,7 +18,7 @@ status_t optimizer_create(struct network *n, struct backend *b, const struct opt
 void optimizer_destroy(struct optimizer **o);
 // The 2-norm of the gradient arena, in a fixed order of summation.
 status_t optimizer_norm(struct optimizer *o, double *norm);
-// torch.nn.utils.clip_grad_norm_ with `norm`, then torch.optim.AdamW at `lr`; counts the step. The network is told.
+// torch.nn.utils.clip_grad_norm_ with `norm`, then torch.optim.AdamW at `lr`; counts the step.
 status_t optimizer_step(struct optimizer *o, double norm, double lr);
 int64_t optimizer_steps(const struct optimizer *o);
 void optimizer_set_steps(struct optimizer *o, int64_t steps);
