@@ -23,7 +23,8 @@
 //    BACKWARD_DATA    dy[..,N] w[N,K] r?[..,K]      -> dx[..,K] = dy w + r
 //    BACKWARD_WEIGHT  dy[..,N] x[..,K]              -> dw[N,K], db?[N]
 //  CONV
-//    FORWARD          x[B,H,W,C] w[O,C/g,kh,kw] b?[O] r?[B,Ho,Wo,O] -> y[B,Ho,Wo,O] = act(conv(x,w) + b) + r
+//    FORWARD          x[B,H,W,C] w[O,C/g,kh,kw] b?[O] r?[B,Ho,Wo,O] -> y[B,Ho,Wo,O] = act(conv(x,w) + b) + r,
+//                     with attr.residual_first act(conv(x,w) + b + r)
 //    BACKWARD_DATA    dy w -> dx
 //    BACKWARD_WEIGHT  dy x -> dw, db?
 //  CONV_TRANSPOSE
@@ -43,10 +44,32 @@
 //    FORWARD          x[..,D] gamma[D] beta[D]  -> y, mean?[rows] f32, rstd?[rows] f32
 //    BACKWARD_DATA    dy x gamma mean rstd r?   -> dx + r
 //    BACKWARD_WEIGHT  dy x mean rstd            -> dgamma, dbeta
+//  BATCHNORM          over all dims but the last, in parts, so that ranks can exchange sums between them. rows = product of
+//                     the other dims, summed over ranks. One value a channel gives var 0 (torch refuses it).
+//  BATCHNORM_SUMS
+//    FORWARD          x[..,C]                   -> sums[2C+1] f64: sum x, sum x^2, rows
+//  BATCHNORM_MOMENTS
+//    FORWARD          sums running_mean[C] running_var[C] -> mean[C] f32, var[C] f32 (biased), new_mean?[C], new_var?[C]:
+//                     (1-momentum) running + momentum (mean, unbiased var); may be the memory of the running statistics
+//  BATCHNORM
+//    FORWARD          x[..,C] mean[C] var[C] gamma[C] beta[C] r?[..,C] -> y = act(gamma (x - mean) / sqrt(var+eps) + beta + r)
+//    BACKWARD_WEIGHT  dy x mean var             -> dgamma[C], dbeta[C], dsums[2C] f64: sum dy xhat, sum dy (of this rank)
+//    BACKWARD_DATA    dy x mean var gamma dsums? sums? -> dx = gamma rstd (dy - (sum dy + xhat sum dy xhat) / rows); without dsums
+//                     and sums, mean and var are constants: dx = gamma rstd dy
+//  BATCHNORM_FOLD     a convolution that is followed by a BATCHNORM with constant mean and var, as one convolution
+//    FORWARD          w[O,..] b?[O] mean[O] var[O] gamma[O] beta[O] -> w gamma rstd, beta + (b - mean) gamma rstd
+//  EXCHANGE           the sum over all ranks, in rank order. No backend does it: executable.exchange does
+//    FORWARD          x[n] f64                  -> y[n] f64
+//  DROPOUT            y = x / (1-p) where the element's word is at least p 2^32, else 0. The word of element e (within its
+//                     sample) is rng_block(seed, sample << 32 | step, stream << 32 | e / 4)[e % 4], where noise[b] = seed low,
+//                     seed high, step, sample and stream is attr.stream: the same for any split of a batch
+//    FORWARD          x[B,..] noise[B,4]        -> y
+//    BACKWARD_DATA    dy noise                  -> dx
 //  ATTENTION          o = softmax(scale q k') v in each head; causal: key j <= query i; keys j >= length[b] are masked;
-//                     a length outside [1,S] is ERR_NUMERIC
-//    FORWARD          q[B,T,N*d] k[B,S,N*d] v[B,S,N*d] length?[B] -> o[B,T,N*d], lse?[B,N,T] f32 (log-sum-exp of the scores)
-//    BACKWARD_DATA    do q k v o lse length?    -> dq, dk, dv
+//                     a length outside [1,S] is ERR_NUMERIC. With attr.dropout the probabilities go through DROPOUT, element
+//                     ((head T + query) << 16) + key; lse and o are those of the same draw
+//    FORWARD          q[B,T,N*d] k[B,S,N*d] v[B,S,N*d] length?[B] noise?[B,4] -> o[B,T,N*d], lse?[B,N,T] f32 (log-sum-exp of the scores)
+//    BACKWARD_DATA    do q k v o lse length? noise? -> dq, dk, dv
 //  EMBED              an id outside [0,V) is ERR_NUMERIC
 //    FORWARD          id[B,L] table[V,D]        -> y[B,L,D]
 //    BACKWARD_WEIGHT  dy id                     -> dtable[V,D]
@@ -62,8 +85,18 @@
 //    FORWARD          x -> y                    y.dim[i] = x.dim[permutation[i]]
 //  CAST
 //    FORWARD          x -> y                    f32, f64, bf16 among each other
-//  RESIZE             bilinear | bicubic (a = -0.75), half-pixel centres or aligned corners, no antialiasing, edges
-//                     clamped: torch.nn.functional.interpolate
+//  TAKE_PLANE         a plane outside [0,P) is ERR_NUMERIC
+//    FORWARD          x[B,H,W,P] plane[B]       -> y[B,H,W] = x[b,:,:,plane[b]]
+//    BACKWARD_DATA    dy plane                  -> dx[B,H,W,P], zero elsewhere
+//  CONV_EACH          every sample has a kernel of its own, stride 1, one output channel
+//    FORWARD          x[B,H,W,C] w[B,C,kh,kw] b?[B] -> y[B,Ho,Wo,1]
+//    BACKWARD_DATA    dy w                      -> dx
+//    BACKWARD_WEIGHT  dy x                      -> dw, db?
+//  POOL               attr.kernel, stride, pad. max: padding never wins, the first of equals does; average: no padding
+//    FORWARD          x[B,H,W,C]                -> y[B,Ho,Wo,C], where? u8 [B,Ho,Wo,C] (max: ky * kw + kx of the winner)
+//    BACKWARD_DATA    dy where?                 -> dx
+//  RESIZE             nearest (floor(i in / out)) | bilinear | bicubic (a = -0.75), half-pixel centres or aligned corners,
+//                     no antialiasing, edges clamped: torch.nn.functional.interpolate
 //    FORWARD          x[B,H,W,C]                -> y[B,H2,W2,C]
 //    BACKWARD_DATA    dy                        -> dx
 //  PIXELS
@@ -91,9 +124,18 @@ typedef enum {
   OP_SUM_TO,
   OP_EXPAND,
   OP_LAYERNORM,
+  OP_BATCHNORM_SUMS,
+  OP_BATCHNORM_MOMENTS,
+  OP_BATCHNORM,
+  OP_BATCHNORM_FOLD,
+  OP_EXCHANGE,
+  OP_DROPOUT,
   OP_ATTENTION,
   OP_EMBED,
   OP_TAKE_ROW,
+  OP_TAKE_PLANE,
+  OP_CONV_EACH,
+  OP_POOL,
   OP_CONCAT,
   OP_SLICE,
   OP_TRANSPOSE,
@@ -108,7 +150,8 @@ typedef enum {
 
 typedef enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHT } direction_t;
 typedef enum { ACT_NONE, ACT_RELU, ACT_QUICKGELU, ACT_GELU_ERF, ACT_SIGMOID, ACT_TANH } activation_t;
-typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC } resize_t;
+typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC, RESIZE_NEAREST } resize_t;
+typedef enum { POOL_MAX, POOL_AVERAGE } pool_t;
 typedef enum { LOSS_DICE_CE, LOSS_DICE_ONLY, LOSS_MONAI14 } loss_t;
 
 const char *op_kind_name(op_kind_t kind);
@@ -126,11 +169,17 @@ struct op {
   struct tensor_desc in[OP_MAX_IN], out[OP_MAX_OUT];
   unsigned constant; // bit i: in[i] never changes during the life of the plan (frozen weights): it may be packed once
   struct {
-    activation_t activation;                    // LINEAR, CONV, CONV_TRANSPOSE (epilogue), ACTIVATION
-    int stride[2], pad[2], dilation[2], groups; // CONV, CONV_TRANSPOSE (height, width)
+    activation_t activation;                    // LINEAR, CONV, CONV_TRANSPOSE, BATCHNORM (epilogue), ACTIVATION
+    int residual_first;                         // CONV
+    int stride[2], pad[2], dilation[2], groups; // CONV, CONV_TRANSPOSE, POOL, CONV_EACH (pad) (height, width)
+    pool_t pool;                                // POOL
+    int kernel[2];                              // POOL
     int heads, causal;                          // ATTENTION
     double scale;                               // ATTENTION
-    double epsilon;                             // LAYERNORM
+    double epsilon;                             // LAYERNORM, BATCHNORM, BATCHNORM_FOLD
+    double momentum;                            // BATCHNORM_MOMENTS
+    double dropout;                             // DROPOUT, ATTENTION: the probability of a zero
+    int64_t stream;                             // DROPOUT, ATTENTION: number of the random stream, below 2^32
     int axis;                                   // CONCAT, SLICE
     int64_t start;                              // SLICE
     int permutation[TENSOR_MAX_RANK];           // TRANSPOSE

@@ -9,9 +9,37 @@
 
 const char *op_kind_name(op_kind_t kind) {
   static const char *const name[OP_KINDS] = {
-      "LINEAR",    "CONV",      "CONV_TRANSPOSE", "ACTIVATION", "ADD",          "MULTIPLY",    "SUM_TO",
-      "EXPAND",    "LAYERNORM", "ATTENTION",      "EMBED",      "TAKE_ROW",     "CONCAT",      "SLICE",
-      "TRANSPOSE", "CAST",      "RESIZE",         "PIXELS",     "SEGMENT_LOSS", "SUM_SQUARES", "ADAMW"};
+      [OP_LINEAR] = "LINEAR",
+      [OP_CONV] = "CONV",
+      [OP_CONV_TRANSPOSE] = "CONV_TRANSPOSE",
+      [OP_ACTIVATION] = "ACTIVATION",
+      [OP_ADD] = "ADD",
+      [OP_MULTIPLY] = "MULTIPLY",
+      [OP_SUM_TO] = "SUM_TO",
+      [OP_EXPAND] = "EXPAND",
+      [OP_LAYERNORM] = "LAYERNORM",
+      [OP_BATCHNORM_SUMS] = "BATCHNORM_SUMS",
+      [OP_BATCHNORM_MOMENTS] = "BATCHNORM_MOMENTS",
+      [OP_BATCHNORM] = "BATCHNORM",
+      [OP_BATCHNORM_FOLD] = "BATCHNORM_FOLD",
+      [OP_EXCHANGE] = "EXCHANGE",
+      [OP_DROPOUT] = "DROPOUT",
+      [OP_ATTENTION] = "ATTENTION",
+      [OP_EMBED] = "EMBED",
+      [OP_TAKE_ROW] = "TAKE_ROW",
+      [OP_TAKE_PLANE] = "TAKE_PLANE",
+      [OP_CONV_EACH] = "CONV_EACH",
+      [OP_POOL] = "POOL",
+      [OP_CONCAT] = "CONCAT",
+      [OP_SLICE] = "SLICE",
+      [OP_TRANSPOSE] = "TRANSPOSE",
+      [OP_CAST] = "CAST",
+      [OP_RESIZE] = "RESIZE",
+      [OP_PIXELS] = "PIXELS",
+      [OP_SEGMENT_LOSS] = "SEGMENT_LOSS",
+      [OP_SUM_SQUARES] = "SUM_SQUARES",
+      [OP_ADAMW] = "ADAMW",
+  };
   return (unsigned)kind < OP_KINDS ? name[kind] : "UNKNOWN";
 }
 
@@ -52,6 +80,10 @@ struct signature {
   { n, DATA, true }
 #define S(n)                                                                                                           \
   { n, STATS, false }
+#define R(n)                                                                                                           \
+  { n, REAL, false }
+#define I(n)                                                                                                           \
+  { n, INDEX, false }
 static const struct signature signatures[] = {
     {OP_LINEAR, FORWARD, {D("x"), D("w"), O("b"), O("r")}, {D("y")}},
     {OP_LINEAR, BACKWARD_DATA, {D("dy"), D("w"), O("r")}, {D("dx")}},
@@ -71,15 +103,40 @@ static const struct signature signatures[] = {
     {OP_LAYERNORM, FORWARD, {D("x"), D("gamma"), D("beta")}, {D("y"), {"mean", STATS, true}, {"rstd", STATS, true}}},
     {OP_LAYERNORM, BACKWARD_DATA, {D("dy"), D("x"), D("gamma"), S("mean"), S("rstd"), O("r")}, {D("dx")}},
     {OP_LAYERNORM, BACKWARD_WEIGHT, {D("dy"), D("x"), S("mean"), S("rstd")}, {D("dgamma"), D("dbeta")}},
-    {OP_ATTENTION, FORWARD, {D("q"), D("k"), D("v"), {"length", INDEX, true}}, {D("o"), {"lse", STATS, true}}},
+    {OP_BATCHNORM_SUMS, FORWARD, {D("x")}, {R("sums")}},
+    {OP_BATCHNORM_MOMENTS,
+     FORWARD,
+     {R("sums"), S("running_mean"), S("running_var")},
+     {S("mean"), S("var"), {"new_mean", STATS, true}, {"new_var", STATS, true}}},
+    {OP_BATCHNORM, FORWARD, {D("x"), S("mean"), S("var"), D("gamma"), D("beta"), O("r")}, {D("y")}},
+    {OP_BATCHNORM,
+     BACKWARD_DATA,
+     {D("dy"), D("x"), S("mean"), S("var"), D("gamma"), {"dsums", REAL, true}, {"sums", REAL, true}},
+     {D("dx")}},
+    {OP_BATCHNORM, BACKWARD_WEIGHT, {D("dy"), D("x"), S("mean"), S("var")}, {D("dgamma"), D("dbeta"), R("dsums")}},
+    {OP_BATCHNORM_FOLD, FORWARD, {D("w"), O("b"), S("mean"), S("var"), D("gamma"), D("beta")}, {D("w"), D("b")}},
+    {OP_EXCHANGE, FORWARD, {R("x")}, {R("y")}},
+    {OP_DROPOUT, FORWARD, {D("x"), I("noise")}, {D("y")}},
+    {OP_DROPOUT, BACKWARD_DATA, {D("dy"), I("noise")}, {D("dx")}},
+    {OP_ATTENTION,
+     FORWARD,
+     {D("q"), D("k"), D("v"), {"length", INDEX, true}, {"noise", INDEX, true}},
+     {D("o"), {"lse", STATS, true}}},
     {OP_ATTENTION,
      BACKWARD_DATA,
-     {D("do"), D("q"), D("k"), D("v"), D("o"), S("lse"), {"length", INDEX, true}},
+     {D("do"), D("q"), D("k"), D("v"), D("o"), S("lse"), {"length", INDEX, true}, {"noise", INDEX, true}},
      {D("dq"), D("dk"), D("dv")}},
     {OP_EMBED, FORWARD, {{"id", INDEX, false}, D("table")}, {D("y")}},
     {OP_EMBED, BACKWARD_WEIGHT, {D("dy"), {"id", INDEX, false}}, {D("dtable")}},
     {OP_TAKE_ROW, FORWARD, {D("x"), {"row", INDEX, false}}, {D("y")}},
     {OP_TAKE_ROW, BACKWARD_DATA, {D("dy"), {"row", INDEX, false}}, {D("dx")}},
+    {OP_TAKE_PLANE, FORWARD, {D("x"), I("plane")}, {D("y")}},
+    {OP_TAKE_PLANE, BACKWARD_DATA, {D("dy"), I("plane")}, {D("dx")}},
+    {OP_CONV_EACH, FORWARD, {D("x"), D("w"), O("b")}, {D("y")}},
+    {OP_CONV_EACH, BACKWARD_DATA, {D("dy"), D("w")}, {D("dx")}},
+    {OP_CONV_EACH, BACKWARD_WEIGHT, {D("dy"), D("x")}, {D("dw"), O("db")}},
+    {OP_POOL, FORWARD, {D("x")}, {D("y"), {"where", BYTES, true}}},
+    {OP_POOL, BACKWARD_DATA, {D("dy"), {"where", BYTES, true}}, {D("dx")}},
     {OP_CONCAT, FORWARD, {D("x0"), O("x1"), O("x2"), O("x3"), O("x4"), O("x5"), O("x6"), O("x7")}, {D("y")}},
     {OP_SLICE, FORWARD, {D("x")}, {D("y")}},
     {OP_SLICE, BACKWARD_DATA, {D("dy")}, {D("dx")}},
@@ -99,6 +156,8 @@ static const struct signature signatures[] = {
 #undef D
 #undef O
 #undef S
+#undef R
+#undef I
 
 static const struct signature *find_signature(const struct op *op) {
   for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) {
@@ -238,16 +297,24 @@ static int append_conv(const struct op *op, char text[OP_TEXT], int n) {
 
 static int append_attributes(const struct op *op, char text[OP_TEXT], int n) {
   static const char *const loss[] = {"dice_ce", "dice_only", "monai14"};
+  static const char *const resize[] = {"bilinear", "bicubic", "nearest"};
   if (op->attr.activation != ACT_NONE) n = append(text, n, " %s", activation_name(op->attr.activation));
   switch (op->kind) {
   case OP_CONV:
   case OP_CONV_TRANSPOSE: return append_conv(op, text, n);
-  case OP_ATTENTION: return append(text, n, " heads %d%s", op->attr.heads, op->attr.causal ? " causal" : "");
+  case OP_ATTENTION:
+    n = append(text, n, " heads %d%s", op->attr.heads, op->attr.causal ? " causal" : "");
+    return op->attr.dropout > 0 ? append(text, n, " dropout %g", op->attr.dropout) : n;
+  case OP_CONV_EACH: return append(text, n, " pad %d,%d", op->attr.pad[0], op->attr.pad[1]);
+  case OP_POOL:
+    return append(text, n, " %s %d,%d stride %d,%d pad %d,%d", op->attr.pool == POOL_MAX ? "max" : "average",
+                  op->attr.kernel[0], op->attr.kernel[1], op->attr.stride[0], op->attr.stride[1], op->attr.pad[0],
+                  op->attr.pad[1]);
+  case OP_DROPOUT: return append(text, n, " p %g stream %lld", op->attr.dropout, (long long)op->attr.stream);
   case OP_CONCAT: return append(text, n, " axis %d", op->attr.axis);
   case OP_SLICE: return append(text, n, " axis %d start %lld", op->attr.axis, (long long)op->attr.start);
   case OP_RESIZE:
-    return append(text, n, " %s%s", op->attr.resize == RESIZE_BICUBIC ? "bicubic" : "bilinear",
-                  op->attr.align_corners ? " aligned" : "");
+    return append(text, n, " %s%s", resize[(unsigned)op->attr.resize % 3], op->attr.align_corners ? " aligned" : "");
   case OP_SEGMENT_LOSS: return append(text, n, " %s", (unsigned)op->attr.loss < 3 ? loss[op->attr.loss] : "unknown");
   default: return n;
   }
@@ -286,6 +353,11 @@ double op_flops(const struct op *op) {
     const struct tensor_desc *y = forward ? &op->out[0] : &op->in[0];
     const struct tensor_desc *w = to_data || forward ? &op->in[1] : &op->out[0];
     return 2.0 * (double)desc_rows(y) * (double)desc_count(w);
+  }
+  case OP_CONV_EACH: {
+    const struct tensor_desc *y = forward ? &op->out[0] : &op->in[0];
+    const struct tensor_desc *w = to_data || forward ? &op->in[1] : &op->out[0];
+    return 2.0 * (double)(y->dim[1] * y->dim[2]) * (double)desc_count(w);
   }
   case OP_CONV_TRANSPOSE: {
     const struct tensor_desc *x = forward ? &op->in[0] : to_data ? &op->out[0] : &op->in[1];

@@ -131,14 +131,17 @@ static status_t check_broadcast(const struct op *op, const struct tensor_desc *s
   return fits ? OK : op_fail(op, "%s does not repeat into %s", desc_text(small, a), desc_text(large, b));
 }
 
+static status_t check_epsilon(const struct op *op) {
+  if (op->attr.epsilon >= 0 && isfinite(op->attr.epsilon)) return OK;
+  return op_fail(op, "epsilon is %g", op->attr.epsilon);
+}
+
 static status_t check_layernorm(const struct op *op) {
   int x_at = op->direction == FORWARD ? 0 : 1;
   const struct tensor_desc *x = &op->in[x_at];
   TRY(op_want_rank(op, IN, x_at, 1, TENSOR_MAX_RANK));
   int64_t rows = desc_rows(x), width = desc_columns(x);
-  if (!(op->attr.epsilon >= 0) || !isfinite(op->attr.epsilon)) {
-    return op_fail(op, "epsilon is %g", op->attr.epsilon);
-  }
+  TRY(check_epsilon(op));
   switch (op->direction) {
   case FORWARD:
     WANT(IN, 1, width);
@@ -164,6 +167,79 @@ static status_t check_layernorm(const struct op *op) {
   }
 }
 
+static status_t check_batchnorm_sums(const struct op *op) {
+  TRY(op_want_rank(op, IN, 0, 1, TENSOR_MAX_RANK));
+  WANT(OUT, 0, 2 * desc_columns(&op->in[0]) + 1);
+  return OK;
+}
+
+static status_t check_batchnorm_moments(const struct op *op) {
+  TRY(op_want_rank(op, OUT, 0, 1, 1));
+  int64_t c = op->out[0].dim[0];
+  if (!(op->attr.momentum >= 0 && op->attr.momentum <= 1)) return op_fail(op, "momentum is %g", op->attr.momentum);
+  WANT(IN, 0, 2 * c + 1);
+  WANT(IN, 1, c);
+  WANT(IN, 2, c);
+  for (int i = 1; i < 4; i++) WANT(OUT, i, c);
+  return OK;
+}
+
+static status_t check_batchnorm(const struct op *op) {
+  bool forward = op->direction == FORWARD;
+  int x_at = forward ? 0 : 1;
+  const struct tensor_desc *x = &op->in[x_at];
+  TRY(check_activation(op, false));
+  TRY(check_epsilon(op));
+  TRY(op_want_rank(op, IN, x_at, 1, TENSOR_MAX_RANK));
+  int64_t c = desc_columns(x);
+  WANT(IN, x_at + 1, c);
+  WANT(IN, x_at + 2, c);
+  if (!forward) TRY(op_want_like(op, IN, 0, x));
+  if (op->direction == BACKWARD_WEIGHT) {
+    WANT(OUT, 0, c);
+    WANT(OUT, 1, c);
+    WANT(OUT, 2, 2 * c);
+    return OK;
+  }
+  WANT(IN, x_at + 3, c);
+  if (forward) {
+    WANT(IN, 4, c);
+    TRY(op_want_like(op, IN, 5, x));
+  } else {
+    WANT(IN, 5, 2 * c);
+    WANT(IN, 6, 2 * c + 1);
+    if ((op->in[5].dtype == DTYPE_NONE) != (op->in[6].dtype == DTYPE_NONE)) {
+      return op_fail(op, "operands 'dsums' and 'sums' go together");
+    }
+  }
+  return op_want_like(op, OUT, 0, x);
+}
+
+static status_t check_batchnorm_fold(const struct op *op) {
+  TRY(check_epsilon(op));
+  TRY(op_want_rank(op, IN, 0, 1, TENSOR_MAX_RANK));
+  int64_t o = op->in[0].dim[0];
+  for (int i = 1; i < 6; i++) WANT(IN, i, o);
+  TRY(op_want_like(op, OUT, 0, &op->in[0]));
+  WANT(OUT, 1, o);
+  return OK;
+}
+
+static status_t check_noise(const struct op *op, int at, int64_t batch) {
+  if (!(op->attr.dropout >= 0 && op->attr.dropout < 1)) return op_fail(op, "dropout is %g", op->attr.dropout);
+  if (op->attr.stream < 0 || op->attr.stream > UINT32_MAX) {
+    return op_fail(op, "stream is %lld", (long long)op->attr.stream);
+  }
+  WANT(IN, at, batch, 4);
+  return OK;
+}
+
+static status_t check_dropout(const struct op *op) {
+  TRY(op_want_rank(op, IN, 0, 1, TENSOR_MAX_RANK));
+  TRY(check_noise(op, 1, op->in[0].dim[0]));
+  return op_want_like(op, OUT, 0, &op->in[0]);
+}
+
 static status_t check_attention(const struct op *op) {
   int first = op->direction == FORWARD ? 0 : 1;
   const struct tensor_desc *q = &op->in[first], *k = &op->in[first + 1];
@@ -176,6 +252,12 @@ static status_t check_attention(const struct op *op) {
   if (!isfinite(op->attr.scale) || op->attr.scale == 0) return op_fail(op, "scale is %g", op->attr.scale);
   WANT(IN, first + 1, b, s, width);
   WANT(IN, first + 2, b, s, width);
+  int noise = op->direction == FORWARD ? 4 : 7;
+  TRY(check_noise(op, noise, b));
+  if ((op->attr.dropout > 0) != (op->in[noise].dtype != DTYPE_NONE)) {
+    return op_fail(op, "dropout %g and operand 'noise' go together", op->attr.dropout);
+  }
+  if (op->attr.dropout > 0 && s > 1 << 16) return op_fail(op, "dropout takes 65536 keys, met %lld", (long long)s);
   if (op->direction == FORWARD) {
     WANT(IN, 3, b);
     TRY(op_want_like(op, OUT, 0, q));
@@ -207,6 +289,58 @@ static status_t check_take_row(const struct op *op) {
   WANT(IN, 1, x->dim[0]);
   WANT(side == IN ? OUT : IN, 0, x->dim[0], x->dim[2]);
   return OK;
+}
+
+static status_t check_take_plane(const struct op *op) {
+  op_side_t side = op->direction == FORWARD ? IN : OUT;
+  const struct tensor_desc *x = op_operand(op, side, 0);
+  TRY(op_want_rank(op, side, 0, 4, 4));
+  WANT(IN, 1, x->dim[0]);
+  WANT(side == IN ? OUT : IN, 0, x->dim[0], x->dim[1], x->dim[2]);
+  return OK;
+}
+
+static status_t check_conv_each(const struct op *op) {
+  struct window_operands o = window_operands(op);
+  TRY(op_want_rank(op, o.x_side, o.x_at, 4, 4));
+  TRY(op_want_rank(op, o.w_side, o.w_at, 4, 4));
+  int64_t b = o.x->dim[0], size[2];
+  for (int i = 0; i < 2; i++) {
+    int64_t in = o.x->dim[1 + i], kernel = o.w->dim[2 + i];
+    if (in > INT32_MAX || kernel > INT32_MAX || op->attr.pad[i] < 0) return op_fail(op, "dimension %d is too large", i);
+    size[i] = in + 2 * op->attr.pad[i] - kernel + 1;
+    if (size[i] < 1) return op_fail(op, "the window is larger than the picture: output size %lld", (long long)size[i]);
+  }
+  WANT(o.w_side, o.w_at, b, o.x->dim[3], o.w->dim[2], o.w->dim[3]);
+  WANT(o.y_side, o.y_at, b, size[0], size[1], 1);
+  if (op->direction == FORWARD) WANT(IN, 2, b);
+  if (op->direction == BACKWARD_WEIGHT) WANT(OUT, 1, b);
+  return OK;
+}
+
+static status_t check_pool(const struct op *op) {
+  bool forward = op->direction == FORWARD, max = op->attr.pool == POOL_MAX;
+  if ((unsigned)op->attr.pool > POOL_AVERAGE) return op_fail(op, "pool mode %d", (int)op->attr.pool);
+  const struct tensor_desc *x = forward ? &op->in[0] : &op->out[0], *y = forward ? &op->out[0] : &op->in[0];
+  TRY(op_want_rank(op, forward ? IN : OUT, 0, 4, 4));
+  TRY(op_want_rank(op, forward ? OUT : IN, 0, 4, 4));
+  int64_t size[2];
+  for (int i = 0; i < 2; i++) {
+    int k = op->attr.kernel[i], stride = op->attr.stride[i], pad = op->attr.pad[i];
+    if (k < 1 || stride < 1 || pad < 0 || 2 * (int64_t)pad > k || (!max && pad) || x->dim[1 + i] > INT32_MAX) {
+      return op_fail(op, "kernel %d, stride %d, pad %d are not a window", k, stride, pad);
+    }
+    int64_t room = x->dim[1 + i] + 2 * pad - k;
+    if (room < 0) return op_fail(op, "the window is larger than the picture");
+    size[i] = room / stride + 1;
+  }
+  if (max && (int64_t)op->attr.kernel[0] * op->attr.kernel[1] > 256) return op_fail(op, "a window of over 256 pixels");
+  WANT(forward ? OUT : IN, 0, x->dim[0], size[0], size[1], x->dim[3]);
+  if (!max && op_operand(op, forward ? OUT : IN, 1)->dtype != DTYPE_NONE) {
+    return op_fail(op, "operand 'where' belongs to max");
+  }
+  if (!forward && max && op->in[1].dtype == DTYPE_NONE) return op_fail(op, "operand 'where' is left out");
+  return op_want_like(op, forward ? OUT : IN, 1, y);
 }
 
 static status_t check_axis(const struct op *op, int rank) {
@@ -261,7 +395,7 @@ static status_t check_transpose(const struct op *op) {
 }
 
 static status_t check_resize(const struct op *op) {
-  if ((unsigned)op->attr.resize > RESIZE_BICUBIC) return op_fail(op, "resize mode %d", (int)op->attr.resize);
+  if ((unsigned)op->attr.resize > RESIZE_NEAREST) return op_fail(op, "resize mode %d", (int)op->attr.resize);
   TRY(op_want_rank(op, IN, 0, 4, 4));
   TRY(op_want_rank(op, OUT, 0, 4, 4));
   const struct tensor_desc *x = &op->in[0], *y = &op->out[0];
@@ -322,9 +456,18 @@ status_t op_check_shapes(const struct op *op) {
   case OP_SUM_TO: return check_broadcast(op, &op->out[0], &op->in[0]);
   case OP_EXPAND: return check_broadcast(op, &op->in[0], &op->out[0]);
   case OP_LAYERNORM: return check_layernorm(op);
+  case OP_BATCHNORM_SUMS: return check_batchnorm_sums(op);
+  case OP_BATCHNORM_MOMENTS: return check_batchnorm_moments(op);
+  case OP_BATCHNORM: return check_batchnorm(op);
+  case OP_BATCHNORM_FOLD: return check_batchnorm_fold(op);
+  case OP_EXCHANGE: TRY(op_want_rank(op, IN, 0, 1, 1)); return op_want_like(op, OUT, 0, &op->in[0]);
+  case OP_DROPOUT: return check_dropout(op);
   case OP_ATTENTION: return check_attention(op);
   case OP_EMBED: return check_embed(op);
   case OP_TAKE_ROW: return check_take_row(op);
+  case OP_TAKE_PLANE: return check_take_plane(op);
+  case OP_CONV_EACH: return check_conv_each(op);
+  case OP_POOL: return check_pool(op);
   case OP_CONCAT: return check_concat(op);
   case OP_SLICE: return check_slice(op);
   case OP_TRANSPOSE: return check_transpose(op);

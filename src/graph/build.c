@@ -16,6 +16,7 @@ void graph_destroy(struct graph **g) {
   if (!*g) return;
   for (size_t i = 0; i < (*g)->values; i++) {
     mem_free(&(*g)->value[i]->name);
+    mem_free(&(*g)->value[i]->content);
     mem_free(&(*g)->value[i]);
   }
   for (size_t i = 0; i < (*g)->nodes; i++) mem_free(&(*g)->node[i]);
@@ -75,6 +76,17 @@ struct value *graph_parameter(struct graph *g, const char *name, const struct te
   return v;
 }
 
+struct value *graph_constant(struct graph *g, const struct tensor_desc *desc, const double *values) {
+  if (g->status != OK) return NULL;
+  struct value *v = new_value(g, VALUE_CONSTANT, NULL, desc);
+  if (!v) return NULL;
+  size_t count = (size_t)desc_count(desc);
+  status_t st = mem_alloc(&v->content, count, sizeof *v->content);
+  if (st != OK) return failed(g, st);
+  memcpy(v->content, values, count * sizeof *values);
+  return v;
+}
+
 struct node *graph_apply(struct graph *g, const struct op *op, struct value *const *in, const struct tensor_desc *out) {
   if (g->status != OK) return NULL;
   struct node *n = NULL;
@@ -129,14 +141,58 @@ static struct op conv_op(op_kind_t kind, int inputs, int stride, int pad) {
 }
 
 struct value *graph_conv(struct graph *g, struct value *x, struct value *w, struct value *b, int stride, int pad) {
+  return graph_conv_grouped(g, x, w, b, stride, pad, 1, 1);
+}
+
+struct value *graph_conv_grouped(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
+                                 int pad, int dilation, int groups) {
   if (!x || !w) return NULL;
   if (x->desc.rank != 4 || w->desc.rank != 4)
-    return failed(g, FAIL(ERR_SHAPE, "conv wants x[B,H,W,C] and w[O,C,kh,kw]"));
+    return failed(g, FAIL(ERR_SHAPE, "conv wants x[B,H,W,C] and w[O,C/groups,kh,kw]"));
   struct op op = conv_op(OP_CONV, 4, stride, pad);
+  op.attr.dilation[0] = op.attr.dilation[1] = dilation;
+  op.attr.groups = groups;
   const int64_t *in = x->desc.dim, *k = w->desc.dim;
-  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], (in[1] + 2 * pad - k[2]) / stride + 1,
-                                     (in[2] + 2 * pad - k[3]) / stride + 1, k[0]);
+  int64_t high = in[1] + 2 * pad - dilation * (k[2] - 1) - 1, wide = in[2] + 2 * pad - dilation * (k[3] - 1) - 1;
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], high / stride + 1, wide / stride + 1, k[0]);
   return apply(g, &op, (struct value *[]){x, w, b, NULL}, &y);
+}
+
+struct value *graph_conv_each(struct graph *g, struct value *x, struct value *w, struct value *b, int pad) {
+  if (!x || !w) return NULL;
+  if (x->desc.rank != 4 || w->desc.rank != 4)
+    return failed(g, FAIL(ERR_SHAPE, "conv each wants x[B,H,W,C] and w[B,C,kh,kw]"));
+  struct op op = {.kind = OP_CONV_EACH, .inputs = 3, .outputs = 1, .attr = {.pad = {pad, pad}}};
+  const int64_t *in = x->desc.dim, *k = w->desc.dim;
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], in[1] + 2 * pad - k[2] + 1, in[2] + 2 * pad - k[3] + 1, 1);
+  return apply(g, &op, (struct value *[]){x, w, b}, &y);
+}
+
+static struct value *pool(struct graph *g, struct value *x, pool_t how, const int kernel[2], int stride, int pad) {
+  struct op op = {
+      .kind = OP_POOL,
+      .inputs = 1,
+      .outputs = 2,
+      .attr = {.pool = how, .kernel = {kernel[0], kernel[1]}, .stride = {stride, stride}, .pad = {pad, pad}}};
+  const int64_t *in = x->desc.dim;
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, in[0], (in[1] + 2 * pad - kernel[0]) / stride + 1,
+                                     (in[2] + 2 * pad - kernel[1]) / stride + 1, in[3]);
+  struct tensor_desc where = y;
+  where.dtype = how == POOL_MAX ? DTYPE_U8 : DTYPE_NONE;
+  return apply(g, &op, &x, (struct tensor_desc[]){y, where});
+}
+
+struct value *graph_pool(struct graph *g, struct value *x, pool_t how, int kernel, int stride, int pad) {
+  if (!x) return NULL;
+  if (x->desc.rank != 4 || stride < 1) return failed(g, FAIL(ERR_SHAPE, "pool wants x[B,H,W,C] and a stride"));
+  return pool(g, x, how, (int[]){kernel, kernel}, stride, pad);
+}
+
+struct value *graph_average(struct graph *g, struct value *x) {
+  if (!x) return NULL;
+  if (x->desc.rank != 4 || x->desc.dim[1] > INT32_MAX || x->desc.dim[2] > INT32_MAX)
+    return failed(g, FAIL(ERR_SHAPE, "average wants x[B,H,W,C]"));
+  return pool(g, x, POOL_AVERAGE, (int[]){(int)x->desc.dim[1], (int)x->desc.dim[2]}, 1, 0);
 }
 
 struct value *graph_conv_transpose(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
@@ -185,14 +241,56 @@ struct value *graph_layernorm(struct graph *g, struct value *x, struct value *ga
   return apply(g, &op, (struct value *[]){x, gamma, beta}, (struct tensor_desc[]){x->desc, rows, rows});
 }
 
+struct value *graph_batchnorm_fixed(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
+                                    struct value *mean, struct value *var, double epsilon) {
+  if (!x || !gamma || !beta || !mean || !var) return NULL;
+  struct op op = {.kind = OP_BATCHNORM, .inputs = 6, .outputs = 1, .attr = {.epsilon = epsilon}};
+  return apply(g, &op, (struct value *[]){x, mean, var, gamma, beta, NULL}, &x->desc);
+}
+
+struct value *graph_batchnorm(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
+                              struct value *running_mean, struct value *running_var, double epsilon, double momentum) {
+  if (!x || !running_mean || !running_var) return NULL;
+  int64_t c = desc_columns(&x->desc);
+  struct op op = {.kind = OP_BATCHNORM_SUMS, .inputs = 1, .outputs = 1};
+  struct tensor_desc sums = TENSOR_DESC(DTYPE_F64, 2 * c + 1), each = TENSOR_DESC(g->real, c);
+  struct value *s = apply(g, &op, &x, &sums);
+  if (!s) return NULL;
+  op.kind = OP_EXCHANGE;
+  s = apply(g, &op, &s, &sums);
+  op = (struct op){.kind = OP_BATCHNORM_MOMENTS, .inputs = 3, .outputs = 4, .attr = {.momentum = momentum}};
+  struct node *n = s ? graph_apply(g, &op, (struct value *[]){s, running_mean, running_var},
+                                   (struct tensor_desc[]){each, each, each, each})
+                     : NULL;
+  if (!n) return NULL;
+  running_mean->update = n->out[2];
+  running_var->update = n->out[3];
+  return graph_batchnorm_fixed(g, x, gamma, beta, n->out[0], n->out[1], epsilon);
+}
+
+struct value *graph_dropout(struct graph *g, struct value *x, struct value *noise, double dropout, int64_t stream) {
+  if (!x || !noise) return NULL;
+  struct op op = {.kind = OP_DROPOUT, .inputs = 2, .outputs = 1, .attr = {.dropout = dropout, .stream = stream}};
+  return apply(g, &op, (struct value *[]){x, noise}, &x->desc);
+}
+
 struct value *graph_attention(struct graph *g, struct value *q, struct value *k, struct value *v, int heads,
                               double scale, bool causal) {
+  return graph_attention_with(g, q, k, v, heads, scale, causal, &(struct attention_extra){0});
+}
+
+struct value *graph_attention_with(struct graph *g, struct value *q, struct value *k, struct value *v, int heads,
+                                   double scale, bool causal, const struct attention_extra *extra) {
   if (!q || !k || !v) return NULL;
   struct op op = {
-      .kind = OP_ATTENTION, .inputs = 4, .outputs = 2, .attr = {.heads = heads, .causal = causal, .scale = scale}};
+      .kind = OP_ATTENTION, .inputs = 5, .outputs = 2, .attr = {.heads = heads, .causal = causal, .scale = scale}};
+  if (extra->noise) {
+    op.attr.dropout = extra->dropout;
+    op.attr.stream = extra->stream;
+  }
   if (q->desc.rank != 3) return failed(g, FAIL(ERR_SHAPE, "attention wants q[B,T,D]"));
   struct tensor_desc lse = TENSOR_DESC(g->real, q->desc.dim[0], heads, q->desc.dim[1]);
-  return apply(g, &op, (struct value *[]){q, k, v, NULL}, (struct tensor_desc[]){q->desc, lse});
+  return apply(g, &op, (struct value *[]){q, k, v, extra->length, extra->noise}, (struct tensor_desc[]){q->desc, lse});
 }
 
 struct value *graph_embed(struct graph *g, struct value *id, struct value *table) {
@@ -210,6 +308,14 @@ struct value *graph_take_row(struct graph *g, struct value *x, struct value *row
   if (x->desc.rank != 3) return failed(g, FAIL(ERR_SHAPE, "take row wants x[B,T,D]"));
   struct tensor_desc y = TENSOR_DESC(x->desc.dtype, x->desc.dim[0], x->desc.dim[2]);
   return apply(g, &op, (struct value *[]){x, row}, &y);
+}
+
+struct value *graph_take_plane(struct graph *g, struct value *x, struct value *plane) {
+  if (!x || !plane) return NULL;
+  struct op op = {.kind = OP_TAKE_PLANE, .inputs = 2, .outputs = 1};
+  if (x->desc.rank != 4) return failed(g, FAIL(ERR_SHAPE, "take plane wants x[B,H,W,P]"));
+  struct tensor_desc y = TENSOR_DESC(x->desc.dtype, x->desc.dim[0], x->desc.dim[1], x->desc.dim[2]);
+  return apply(g, &op, (struct value *[]){x, plane}, &y);
 }
 
 struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis) {

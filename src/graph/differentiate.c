@@ -46,7 +46,7 @@ static void one_gradient(struct walk *w, struct value *x, const struct node *mad
   if (made) accumulate(w, x, made->out[0]);
 }
 
-// LINEAR, CONV, CONV_TRANSPOSE: x, w, b.
+// LINEAR, CONV, CONV_TRANSPOSE, CONV_EACH: x, w, b.
 static void weighted(struct walk *w, const struct node *n, struct value *dy) {
   struct value *x = n->in[0], *weight = n->in[1], *bias = n->in[2];
   if (wants(w, weight) || wants(w, bias)) {
@@ -101,9 +101,36 @@ static void layernorm(struct walk *w, const struct node *n, struct value *dy) {
   }
 }
 
+// The statistics of a batch depend on x: what passes through them is the part with `dsums` and `sums`.
+static void batchnorm(struct walk *w, const struct node *n, struct value *dy) {
+  struct value *x = n->in[0], *mean = n->in[1], *var = n->in[2], *gamma = n->in[3], *beta = n->in[4];
+  bool batch = mean->producer >= 0 && w->g->node[mean->producer]->op.kind == OP_BATCHNORM_MOMENTS;
+  struct value *sums = batch ? w->g->node[mean->producer]->in[0] : NULL, *dsums = NULL;
+  if (wants(w, gamma) || wants(w, beta) || batch) {
+    struct op op = n->op;
+    op.direction = BACKWARD_WEIGHT;
+    op.inputs = 4;
+    op.outputs = 3;
+    struct tensor_desc total = TENSOR_DESC(DTYPE_F64, 2 * desc_columns(&x->desc));
+    for (int i = 0; i < OP_MAX_IN; i++) op.in[i] = (struct tensor_desc){0};
+    struct node *made = graph_apply(w->g, &op, (struct value *[]){dy, x, mean, var},
+                                    (struct tensor_desc[]){gamma->desc, beta->desc, total});
+    if (!made) return;
+    accumulate(w, gamma, made->out[0]);
+    accumulate(w, beta, made->out[1]);
+    op = (struct op){.kind = OP_EXCHANGE, .inputs = 1, .outputs = 1};
+    struct node *exchanged = batch && wants(w, x) ? graph_apply(w->g, &op, &made->out[2], &total) : NULL;
+    dsums = exchanged ? exchanged->out[0] : NULL;
+  }
+  if (wants(w, x)) {
+    struct value *in[] = {dy, x, mean, var, gamma, dsums, dsums ? sums : NULL};
+    one_gradient(w, x, backward(w, n, BACKWARD_DATA, in, 7, &x, 1));
+  }
+}
+
 static void attention(struct walk *w, const struct node *n, struct value *dy) {
-  struct value *in[] = {dy, n->in[0], n->in[1], n->in[2], n->out[0], n->out[1], n->in[3]};
-  struct node *made = backward(w, n, BACKWARD_DATA, in, 7, n->in, 3);
+  struct value *in[] = {dy, n->in[0], n->in[1], n->in[2], n->out[0], n->out[1], n->in[3], n->in[4]};
+  struct node *made = backward(w, n, BACKWARD_DATA, in, 8, n->in, 3);
   for (int i = 0; made && i < 3; i++) accumulate(w, n->in[i], made->out[i]);
 }
 
@@ -127,11 +154,13 @@ static status_t rule(struct walk *w, const struct node *n, struct value *dy) {
   switch (n->op.kind) {
   case OP_LINEAR:
   case OP_CONV:
+  case OP_CONV_EACH:
   case OP_CONV_TRANSPOSE: weighted(w, n, dy); break;
   case OP_ADD: add(w, n, dy); break;
   case OP_MULTIPLY: multiply(w, n, dy); break;
   case OP_ACTIVATION: activation(w, n, dy); break;
   case OP_LAYERNORM: layernorm(w, n, dy); break;
+  case OP_BATCHNORM: batchnorm(w, n, dy); break;
   case OP_ATTENTION: attention(w, n, dy); break;
   case OP_CONCAT: concat(w, n, dy); break;
   case OP_TRANSPOSE: transpose(w, n, dy); break;
@@ -139,12 +168,21 @@ static status_t rule(struct walk *w, const struct node *n, struct value *dy) {
   case OP_EXPAND: accumulate(w, n->in[0], sum_to(w, dy, n->in[0])); break;
   case OP_SLICE:
   case OP_RESIZE: one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, &dy, 1, &n->in[0], 1)); break;
+  case OP_POOL:
+    one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, (struct value *[]){dy, n->out[1]}, 2, &n->in[0], 1));
+    break;
+  case OP_DROPOUT:
+  case OP_TAKE_PLANE:
   case OP_TAKE_ROW:
     one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, (struct value *[]){dy, n->in[1]}, 2, &n->in[0], 1));
     break;
   case OP_EMBED:
     one_gradient(w, n->in[1], backward(w, n, BACKWARD_WEIGHT, (struct value *[]){dy, n->in[0]}, 2, &n->in[1], 1));
     break;
+  case OP_BATCHNORM_SUMS:
+  case OP_BATCHNORM_MOMENTS:
+  case OP_EXCHANGE: break; // BATCHNORM's gradient goes through them
+  case OP_BATCHNORM_FOLD:
   case OP_CAST:
   case OP_PIXELS:
   case OP_SEGMENT_LOSS:

@@ -36,6 +36,10 @@ struct executable {
   int *external; // ids
   size_t externals;
   size_t arena_bytes, scratch_offset;
+  status_t (*exchange)(void *context, double *values, size_t count); // NULL: one rank
+  void *exchange_context;
+  double *exchange_buffer; // host
+  size_t exchange_count;
   bool profile;
   int runs;
 };

@@ -15,7 +15,7 @@ status_t graph_depend(const struct graph *g, const struct graph_source *sources,
   unsigned *d = *by_value;
   for (size_t i = 0; i < g->values; i++) {
     const struct value *v = g->value[i];
-    if (v->kind == VALUE_PARAMETER && v->trained) d[i] = DEPENDS_LIVE;
+    if (v->kind == VALUE_PARAMETER && (v->trained || v->tracked)) d[i] = DEPENDS_LIVE;
     if (v->kind != VALUE_INPUT) continue;
     d[i] = DEPENDS_LIVE;
     for (size_t s = 0; s < count; s++) {
@@ -94,6 +94,11 @@ static status_t add_op(struct key_builder *b, const struct op *op) {
   TRY(key_add_int(b, "causal", op->attr.causal));
   TRY(key_add_real(b, "scale", op->attr.scale));
   TRY(key_add_real(b, "epsilon", op->attr.epsilon));
+  TRY(key_add_real(b, "dropout", op->attr.dropout));
+  TRY(key_add_int(b, "stream", op->attr.stream));
+  TRY(key_add_int(b, "residual first", op->attr.residual_first));
+  TRY(key_add_int(b, "pool", op->attr.pool));
+  for (int i = 0; i < 2; i++) TRY(key_add_int(b, "kernel", op->attr.kernel[i]));
   TRY(key_add_int(b, "axis", op->attr.axis));
   TRY(key_add_int(b, "start", op->attr.start));
   for (int i = 0; i < TENSOR_MAX_RANK; i++) TRY(key_add_int(b, "permutation", op->attr.permutation[i]));
@@ -151,6 +156,9 @@ status_t graph_signature(const struct graph *g, const struct value *value,
   }
   for (size_t i = 0; i < g->values; i++) {
     const struct value *v = g->value[i];
+    if (needed[i] && v->kind == VALUE_CONSTANT) {
+      TRY_GOTO(key_sha256(v->content, (size_t)desc_count(&v->desc) * sizeof *v->content, &s.key[i]), done);
+    }
     if (needed[i] && v->kind <= VALUE_PARAMETER) TRY_GOTO(leaf_key(context, v, &s.key[i]), done);
   }
   for (size_t i = 0; i < g->nodes; i++) {

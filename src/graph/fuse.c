@@ -11,6 +11,7 @@ static bool is_product(op_kind_t kind) {
 // The slot of the residual operand `r`, -1 where the operation has none.
 static int residual_slot(const struct op *op) {
   if (op->direction == FORWARD && (op->kind == OP_LINEAR || op->kind == OP_CONV)) return 3;
+  if (op->direction == FORWARD && op->kind == OP_BATCHNORM) return 5;
   if (op->direction == BACKWARD_DATA && op->kind == OP_LINEAR) return 2;
   if (op->direction == BACKWARD_DATA && op->kind == OP_LAYERNORM) return 5;
   return -1;
@@ -27,6 +28,7 @@ static status_t count_readers(const struct graph *g, struct value *const *keep, 
   for (size_t i = 0; i < g->values; i++) {
     if (g->value[i]->base) (*out)[g->value[i]->base->id]++;
     if (g->value[i]->gradient) (*out)[g->value[i]->gradient->id]++;
+    if (g->value[i]->update) (*out)[g->value[i]->update->id]++;
   }
   for (size_t i = 0; i < keeps; i++) {
     if (keep[i]) (*out)[keep[i]->id]++;
@@ -52,10 +54,14 @@ static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
   if (readers[n->in[0]->id] != 1) return false;
   size_t from = (size_t)n->in[0]->producer;
   struct node *product = g->node[from];
-  if (!is_product(product->op.kind) || product->op.direction != FORWARD) return false;
+  op_kind_t kind = product->op.kind;
+  if (!(is_product(kind) || kind == OP_BATCHNORM) || product->op.direction != FORWARD) return false;
   if (product->op.attr.activation != ACT_NONE) return false;
   int slot = residual_slot(&product->op);
-  if (slot >= 0 && product->in[slot]) return false;
+  if (slot >= 0 && product->in[slot] && kind != OP_BATCHNORM) { // relu(conv + residual) of a ResNet
+    if (kind != OP_CONV) return false;
+    product->op.attr.residual_first = 1;
+  }
   product->op.attr.activation = n->op.attr.activation;
   take_over(g, i, from);
   return true;
@@ -78,11 +84,47 @@ static bool fuse_sum(struct graph *g, size_t i, const int *readers) {
   return false;
 }
 
+static bool is_constant(const struct value *v) {
+  return v->kind == VALUE_PARAMETER && !v->trained && !v->tracked;
+}
+
+// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the BATCHNORM's node and the
+// convolution moves behind it.
+static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
+  struct node *n = g->node[i];
+  if (n->op.kind != OP_BATCHNORM || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base) return OK;
+  if (readers[n->in[0]->id] != 1 || n->in[5] || n->op.attr.activation != ACT_NONE) return OK;
+  for (int k = 1; k < 5; k++) {
+    if (!is_constant(n->in[k])) return OK;
+  }
+  size_t from = (size_t)n->in[0]->producer;
+  struct node *conv = g->node[from];
+  if (conv->op.kind != OP_CONV || conv->op.attr.activation != ACT_NONE || conv->in[3]) return OK;
+  struct value *w = conv->in[1], *b = conv->in[2];
+  if (!is_constant(w) || (b && !is_constant(b))) return OK;
+  struct op op = {.kind = OP_BATCHNORM_FOLD, .inputs = 6, .outputs = 2, .attr = {.epsilon = n->op.attr.epsilon}};
+  struct node *fold = graph_apply(g, &op, (struct value *[]){w, b, n->in[1], n->in[2], n->in[3], n->in[4]},
+                                  (struct tensor_desc[]){w->desc, n->in[4]->desc});
+  if (!fold) return graph_status(g);
+  g->nodes--; // it stands where the convolution stood; every operand is a parameter
+  conv->in[1] = fold->out[0];
+  conv->in[2] = fold->out[1];
+  conv->op.in[1] = fold->out[0]->desc;
+  conv->op.in[2] = fold->out[1]->desc;
+  take_over(g, i, from);
+  g->node[from] = fold;
+  return OK;
+}
+
 status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
   TRY(graph_status(g));
   int *readers = NULL;
   TRY(count_readers(g, keep, keeps, &readers));
-  for (size_t i = 0; i < g->nodes; i++) {
+  status_t st = OK;
+  for (size_t i = 0; st == OK && i < g->nodes; i++) {
+    if (g->node[i]) st = fold_batchnorm(g, i, readers);
+  }
+  for (size_t i = 0; st == OK && i < g->nodes; i++) {
     if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers);
   }
   size_t kept = 0;
@@ -96,5 +138,5 @@ status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
   }
   g->nodes = kept;
   mem_free(&readers);
-  return OK;
+  return st;
 }

@@ -20,6 +20,7 @@ typedef enum {
   VALUE_PARAMETER, // a tensor of the public state dict
   VALUE_RESULT,    // of a node
   VALUE_VIEW,      // another value's memory under another shape
+  VALUE_CONSTANT,  // a table that the model computed: position codes, coordinates
 } value_kind_t;
 
 typedef enum { INIT_ZEROS, INIT_ONES, INIT_NORMAL, INIT_UNIFORM, INIT_CONSTANT } init_kind_t;
@@ -39,6 +40,9 @@ struct value {
   struct value *base;     // of a view: the value whose memory it is (never a view itself)
   struct init init;       // parameters
   bool trained, decay;    // parameters
+  bool tracked;           // parameters: statistics that steps change although they have no gradient (BatchNorm)
+  double *content;        // constants: desc_count values, the graph's
+  struct value *update;   // of a tracked parameter, in a graph that trains: its next content
   struct value *gradient; // after graph_differentiate: of a trained parameter; NULL when the loss does not depend on it
 };
 
@@ -66,7 +70,14 @@ struct value *graph_input(struct graph *g, const char *name, const struct tensor
 struct value *graph_parameter(struct graph *g, const char *name, const struct tensor_desc *desc, struct init init,
                               bool trained, bool decay);
 struct value *graph_linear(struct graph *g, struct value *x, struct value *w, struct value *b);
+// A table: `values` are copied (desc_count of them).
+struct value *graph_constant(struct graph *g, const struct tensor_desc *desc, const double *values);
 struct value *graph_conv(struct graph *g, struct value *x, struct value *w, struct value *b, int stride, int pad);
+struct value *graph_conv_grouped(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
+                                 int pad, int dilation, int groups);
+struct value *graph_conv_each(struct graph *g, struct value *x, struct value *w, struct value *b, int pad);
+struct value *graph_pool(struct graph *g, struct value *x, pool_t pool, int kernel, int stride, int pad);
+struct value *graph_average(struct graph *g, struct value *x); // over all pixels: [B,1,1,C]
 struct value *graph_conv_transpose(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
                                    int pad);
 struct value *graph_activation(struct graph *g, struct value *x, activation_t activation);
@@ -75,10 +86,26 @@ struct value *graph_multiply(struct graph *g, struct value *a, struct value *b);
 struct value *graph_expand(struct graph *g, struct value *x, const struct tensor_desc *to);
 struct value *graph_layernorm(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
                               double epsilon);
+// By the statistics of the batch, summed over ranks (EXCHANGE). running_mean and running_var get their `update`.
+struct value *graph_batchnorm(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
+                              struct value *running_mean, struct value *running_var, double epsilon, double momentum);
+// By given statistics, which count as constants.
+struct value *graph_batchnorm_fixed(struct graph *g, struct value *x, struct value *gamma, struct value *beta,
+                                    struct value *mean, struct value *var, double epsilon);
+struct value *graph_dropout(struct graph *g, struct value *x, struct value *noise, double dropout, int64_t stream);
 struct value *graph_attention(struct graph *g, struct value *q, struct value *k, struct value *v, int heads,
                               double scale, bool causal);
+// With keys masked from length[b] on (NULL: none), and dropout on the probabilities (noise NULL: none).
+struct attention_extra {
+  struct value *length, *noise;
+  double dropout;
+  int64_t stream;
+};
+struct value *graph_attention_with(struct graph *g, struct value *q, struct value *k, struct value *v, int heads,
+                                   double scale, bool causal, const struct attention_extra *extra);
 struct value *graph_embed(struct graph *g, struct value *id, struct value *table);
 struct value *graph_take_row(struct graph *g, struct value *x, struct value *row);
+struct value *graph_take_plane(struct graph *g, struct value *x, struct value *plane);
 struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis);
 struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length);
 struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int64_t width, resize_t how,
@@ -100,12 +127,12 @@ status_t graph_differentiate(struct graph *g, struct value *loss, struct value *
 // precision.c: make matmul-like operations read bf16, keep sums, norms, losses and weight gradients in fp32. `outputs` keep their type.
 status_t graph_lower_bf16(struct graph *g);
 
-// fuse.c: a sum or activation whose operand nobody else reads becomes the epilogue of the operation that makes it. Values in
+// fuse.c: a BatchNorm with constant statistics after a convolution with constant weights becomes part of it; a sum or activation whose operand nobody else reads becomes the epilogue of the operation that makes it. Values in
 // `keep` are read from outside.
 status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps);
 
 // freeze.c: what a value depends on. Bits 0 and up: inputs in the order of `sources` (an input may share its bit with others: "ids" and
-// "row" both belong to the prompt); DEPENDS_LIVE: a trained parameter, or an input that is in no source.
+// "row" both belong to the prompt); DEPENDS_LIVE: a trained or tracked parameter, or an input that is in no source.
 enum { DEPENDS_LIVE = 1 << 30 };
 struct graph_source {
   const char *input;
@@ -136,6 +163,9 @@ struct executable_options {
   struct value *const *bound; // results that will be bound to the caller's memory (gradients in their arena)
   size_t bounds;
   bool profile; // time every operation (only sensible on a synchronous backend)
+  // EXCHANGE: sum host values over all ranks; NULL: there is one rank.
+  status_t (*exchange)(void *context, double *values, size_t count);
+  void *exchange_context;
 };
 status_t executable_create(const struct graph *g, struct backend *backend, struct value *const *outputs, size_t count,
                            const struct executable_options *options, struct executable **out);
@@ -150,6 +180,8 @@ const struct value *executable_external_at(const struct executable *e, size_t i)
 status_t executable_bind(struct executable *e, const struct value *value, void *memory);
 void *executable_memory(const struct executable *e, const struct value *value, void *arena);
 size_t executable_nodes(const struct executable *e);
+// How many values step `step` exchanges with the other ranks; 0: none. A rank without samples joins in with zeros.
+size_t executable_exchange_at(const struct executable *e, size_t step);
 // Which step (0..nodes-1) produces a value; -1 when none does.
 int executable_step_of(const struct executable *e, const struct value *value);
 // Called after every operation with its step.

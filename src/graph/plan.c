@@ -27,6 +27,8 @@ static bool is_leaf(const struct planning *p, int id) {
 static bool optional_result(const struct op *op, int slot) {
   if (op->kind == OP_LAYERNORM && op->direction == FORWARD) return slot > 0;
   if (op->kind == OP_ATTENTION && op->direction == FORWARD) return slot > 0;
+  if (op->kind == OP_POOL && op->direction == FORWARD) return slot > 0;
+  if (op->kind == OP_BATCHNORM_MOMENTS) return slot > 1;
   return false;
 }
 
@@ -92,7 +94,8 @@ static status_t place_values(struct planning *p) {
   for (size_t i = 0; i < e->values; i++) {
     if (!p->needed[i]) continue;
     struct storage *at = &e->storage[i];
-    bool given = e->copy[i].kind == VALUE_INPUT || e->copy[i].kind == VALUE_PARAMETER || is_leaf(p, (int)i);
+    value_kind_t kind = e->copy[i].kind;
+    bool given = kind == VALUE_INPUT || kind == VALUE_PARAMETER || kind == VALUE_CONSTANT || is_leaf(p, (int)i);
     for (size_t b = 0; b < p->options->bounds; b++) {
       if (p->options->bound[b] && root_id(p->options->bound[b]) == (int)i) given = true;
     }
@@ -191,7 +194,7 @@ static unsigned constant_mask(const struct planning *p, const struct step *s) {
   for (int k = 0; k < s->op.inputs; k++) {
     if (s->operand[k] < 0) continue;
     const struct value *v = &p->e->copy[s->operand[k]];
-    bool given = (v->kind == VALUE_PARAMETER && !v->trained) || is_leaf(p, v->id);
+    bool given = (v->kind == VALUE_PARAMETER && !v->trained) || v->kind == VALUE_CONSTANT || is_leaf(p, v->id);
     if (given && p->options->depends[v->id] == 0) mask |= 1u << k;
   }
   return mask;
@@ -203,6 +206,11 @@ static status_t make_plans(struct planning *p) {
   size_t scratch = 0;
   for (size_t s = 0; s < e->steps; s++) {
     struct step *step = &e->step[s];
+    if (step->op.kind == OP_EXCHANGE) { // run.c does it
+      size_t count = (size_t)desc_count(&step->op.in[0]);
+      if (count > e->exchange_count) e->exchange_count = count;
+      continue;
+    }
     step->op.constant = constant_mask(p, step);
     for (size_t k = 0; k < s && !step->op.constant && !step->plan; k++) { // packed constants belong to one step
       if (!memcmp(&e->step[k].op, &step->op, sizeof step->op)) step->plan = e->step[k].plan;
@@ -214,6 +222,7 @@ static status_t make_plans(struct planning *p) {
     size_t bytes = ops->plan_scratch(step->plan);
     if (bytes > scratch) scratch = bytes;
   }
+  if (e->exchange_count) TRY(mem_alloc(&e->exchange_buffer, e->exchange_count, sizeof *e->exchange_buffer));
   e->scratch_offset = e->arena_bytes;
   e->arena_bytes += size_round_up(scratch, MEM_ALIGN);
   return OK;
@@ -227,7 +236,8 @@ static status_t copy_values(struct planning *p) {
     e->copy[i] = *p->g->value[i];
     e->copy[i].name = NULL;
     e->copy[i].base = NULL;
-    e->copy[i].gradient = NULL;
+    e->copy[i].gradient = e->copy[i].update = NULL;
+    e->copy[i].content = NULL;
     if (p->g->value[i]->name) TRY(mem_copy_text(&e->copy[i].name, p->g->value[i]->name));
   }
   return OK;
@@ -242,6 +252,8 @@ status_t executable_create(const struct graph *g, struct backend *backend, struc
   TRY_GOTO(mem_alloc(&e, 1, sizeof *e), done);
   e->backend = backend;
   e->profile = options->profile;
+  e->exchange = options->exchange;
+  e->exchange_context = options->exchange_context;
   p.e = e;
   TRY_GOTO(copy_values(&p), done);
   TRY_GOTO(mem_alloc(&p.needed, e->values ? e->values : 1, 1), done);
@@ -267,6 +279,7 @@ void executable_destroy(struct executable **e) {
   free((*e)->plan);
   for (size_t i = 0; (*e)->copy && i < (*e)->values; i++) mem_free(&(*e)->copy[i].name);
   mem_free(&(*e)->copy);
+  mem_free(&(*e)->exchange_buffer);
   mem_free(&(*e)->external);
   mem_free(&(*e)->storage);
   mem_free(&(*e)->step);

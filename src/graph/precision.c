@@ -7,7 +7,8 @@
 
 #include <stdlib.h>
 
-typedef enum { TAKES_FP32, TAKES_BF16, TAKES_ANY, TAKES_ITS_OWN } takes_t;
+// TAKES_LIKE: operations that move values take the type of their result.
+typedef enum { TAKES_FP32, TAKES_BF16, TAKES_ANY, TAKES_LIKE, TAKES_ITS_OWN } takes_t;
 
 static bool is_product(op_kind_t kind) {
   return kind == OP_LINEAR || kind == OP_CONV || kind == OP_CONV_TRANSPOSE;
@@ -20,7 +21,17 @@ static takes_t takes(const struct node *n, int slot) {
   case OP_CONV:
   case OP_CONV_TRANSPOSE: return slot < 2 ? TAKES_BF16 : TAKES_FP32; // x w | dy w | dy x; bias and residual fp32
   case OP_ATTENTION: return n->op.direction == FORWARD || slot < 5 ? TAKES_BF16 : TAKES_FP32; // lse is fp32
-  case OP_ACTIVATION: return TAKES_ANY;
+  case OP_ACTIVATION:
+  case OP_BATCHNORM_SUMS:
+  case OP_CONV_EACH: return TAKES_ANY;
+  case OP_DROPOUT:
+  case OP_POOL:
+  case OP_CONCAT:
+  case OP_SLICE:
+  case OP_RESIZE: return TAKES_LIKE;
+  case OP_BATCHNORM:
+    if (n->op.direction == FORWARD) return slot == 0 || slot == 5 ? TAKES_ANY : TAKES_FP32;
+    return slot < 2 ? TAKES_ANY : TAKES_FP32;
   case OP_LAYERNORM: return n->op.direction != FORWARD && slot == 0 ? TAKES_ANY : TAKES_FP32;
   default: return TAKES_FP32;
   }
@@ -32,7 +43,14 @@ static bool may_write_bf16(const struct node *n, int slot) {
   if (is_product(n->op.kind)) return n->op.direction != BACKWARD_WEIGHT;
   switch (n->op.kind) {
   case OP_ATTENTION: return n->op.direction != FORWARD || slot == 0;
-  case OP_ACTIVATION: return true;
+  case OP_ACTIVATION:
+  case OP_DROPOUT:
+  case OP_POOL:
+  case OP_CONCAT:
+  case OP_SLICE:
+  case OP_RESIZE: return true;
+  case OP_BATCHNORM:
+  case OP_CONV_EACH: return n->op.direction != BACKWARD_WEIGHT;
   case OP_LAYERNORM: return n->op.direction == FORWARD && slot == 0;
   case OP_PIXELS: return true;
   default: return false;
@@ -47,28 +65,27 @@ static const struct value *root(const struct value *v) {
   return v->base ? v->base : v;
 }
 
-// Decide the type of every result; views follow their base.
+// Decide the type of every result, the last first: a result's readers have decided theirs; views follow their base.
 static status_t choose(struct graph *g) {
   uint8_t *fp32_reader = NULL, *reader = NULL;
   TRY(mem_alloc(&fp32_reader, g->values, 1));
   status_t st = mem_alloc(&reader, g->values, 1);
-  for (size_t i = 0; st == OK && i < g->nodes; i++) {
-    for (int k = 0; k < g->node[i]->op.inputs; k++) {
-      if (!g->node[i]->in[k]) continue;
-      int id = root(g->node[i]->in[k])->id;
-      reader[id] = 1;
-      if (takes(g->node[i], k) == TAKES_FP32) fp32_reader[id] = 1;
-    }
-  }
   for (size_t i = 0; st == OK && i < g->values; i++) {
     if (g->value[i]->gradient) fp32_reader[root(g->value[i]->gradient)->id] = 1; // the optimiser
   }
-  for (size_t i = 0; st == OK && i < g->nodes; i++) {
+  for (size_t i = g->nodes; st == OK && i-- > 0;) {
     struct node *n = g->node[i];
     for (int k = 0; k < n->op.outputs; k++) {
       struct value *y = n->out[k];
       if (!y || !may_write_bf16(n, k)) continue;
       if (must_write_bf16(n, k) || (reader[y->id] && !fp32_reader[y->id])) y->desc.dtype = DTYPE_BF16;
+    }
+    for (int k = 0; k < n->op.inputs; k++) {
+      if (!n->in[k]) continue;
+      takes_t what = takes(n, k); // its operands are still fp32
+      reader[root(n->in[k])->id] = 1;
+      bool wide = what == TAKES_FP32 || (what == TAKES_LIKE && n->out[0]->desc.dtype == DTYPE_F32);
+      if (wide) fp32_reader[root(n->in[k])->id] = 1;
     }
   }
   for (size_t i = 0; st == OK && i < g->values; i++) {
@@ -122,6 +139,7 @@ status_t graph_lower_bf16(struct graph *g) {
     for (int k = 0; k < n->op.inputs; k++) {
       if (!n->in[k]) continue;
       if (wish[i][k] == TAKES_BF16) n->in[k] = converted(&r, n->in[k], DTYPE_BF16);
+      if (wish[i][k] == TAKES_LIKE) n->in[k] = converted(&r, n->in[k], n->out[0]->desc.dtype);
       if (wish[i][k] == TAKES_FP32) n->in[k] = converted(&r, n->in[k], DTYPE_F32);
       if ((st = graph_status(g)) != OK) break;
       n->op.in[k] = n->in[k]->desc;

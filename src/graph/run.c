@@ -49,6 +49,23 @@ int executable_step_of(const struct executable *e, const struct value *value) {
   return (size_t)id < e->values ? e->storage[id].first : -1;
 }
 
+// EXCHANGE: through the host, since the sums of one layer are few.
+static status_t run_exchange(struct executable *e, const struct step *step, void *const *operand,
+                             struct stream *stream) {
+  const struct backend_ops *ops = e->backend->ops;
+  size_t count = (size_t)desc_count(&step->op.in[0]);
+  TRY(ops->copy_out(e->backend, e->exchange_buffer, operand[0], count * sizeof(double), stream));
+  if (e->exchange) {
+    if (ops->stream_wait) TRY(ops->stream_wait(stream));
+    TRY(e->exchange(e->exchange_context, e->exchange_buffer, count));
+  }
+  return ops->copy_in(e->backend, operand[1], e->exchange_buffer, count * sizeof(double), stream);
+}
+
+size_t executable_exchange_at(const struct executable *e, size_t step) {
+  return e->step[step].op.kind == OP_EXCHANGE ? (size_t)desc_count(&e->step[step].op.in[0]) : 0;
+}
+
 status_t executable_run(struct executable *e, void *arena, struct stream *stream, executable_hook_t hook,
                         void *context) {
   for (size_t i = 0; i < e->externals; i++) {
@@ -66,7 +83,9 @@ status_t executable_run(struct executable *e, void *arena, struct stream *stream
       operand[k] = step->operand[k] < 0 ? NULL : memory_of(e, step->operand[k], arena);
     }
     double start = e->profile ? clock_seconds() : 0;
-    status_t st = e->backend->ops->plan_run(step->plan, operand, (char *)arena + e->scratch_offset, stream);
+    status_t st = step->op.kind == OP_EXCHANGE
+                      ? run_exchange(e, step, operand, stream)
+                      : e->backend->ops->plan_run(step->plan, operand, (char *)arena + e->scratch_offset, stream);
     if (st != OK) {
       char text[OP_TEXT];
       return status_prefix(st, "step %zu, %s", s, op_text(&step->op, text));

@@ -22,6 +22,7 @@ struct model_spec {
   int64_t batch, size;   // B; pictures are [B,size,size,3]
   int64_t text_length;   // L: ids are int32 [B,L]
   condition_t condition; // CONDITION_IMAGE: the prompt is a picture, input "condition_pixels"
+  bool study;            // quirks: study; net.training tells training from evaluation
 };
 
 // mean and std of preprocessor_config.json; pixels / 255 are normalised with them.
@@ -39,10 +40,12 @@ struct model_arch {
   // Refuse a size that the model cannot run at (ERR_ARG with the reason).
   status_t (*check_size)(const void *config, int64_t size);
   // Add the forward graph: inputs "pixels" uint8 [B,S,S,3] and "ids" int32 [B,L], "row" int32 [B] (index of the pooled token),
-  // or "condition_pixels". Returns the logits [B,S,S]. Declares every parameter of the public state dict, used or not.
+  // "length" int32 [B] (true length of the text), or "condition_pixels"; a model without text declares only "pixels". Returns
+  // the logits [B,S,S], or [B,S,S,P] for P planes, of which each sample has its own. Declares every parameter of the public
+  // state dict, used or not, and in the same order whether it trains or not.
   struct value *(*build)(struct net *net, const void *config, const struct model_spec *spec,
                          const struct model_preprocess *preprocess);
-  // Which token of `ids` (true length `length`) is the pooled one.
+  // Which token of `ids` (true length `length`) is the pooled one. NULL: a model without text.
   int (*pooled_token)(const void *config, const int32_t *ids, int length);
   // Longest text with its special tokens, and the number of token ids; 0 for a model without text.
   void (*text)(const void *config, int *limit, int *vocabulary);

@@ -12,6 +12,8 @@ struct net {
   struct graph *g;
   bool (*trained)(const void *context, const char *parameter); // is this parameter trained?
   const void *context;
+  bool training;        // dropout is drawn, trained BatchNorms normalise by their batch
+  int streams;          // random streams given to dropouts so far
   char scope[NET_NAME]; // "clip.vision_model." : what stands before the names of new parameters
 };
 
@@ -33,6 +35,25 @@ struct value *nn_layernorm(struct net *n, const char *name, struct value *x, dou
 // torch.nn.Conv2d and ConvTranspose2d "name" on pictures [B,H,W,C], with bias unless `plain`, torch's default initialisation.
 struct value *nn_conv(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride, int pad);
 struct value *nn_conv_transpose(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride);
+// torch.nn.Conv2d "name" with everything said. dilation and groups 0 stand for 1. `init` is the weight's; a bias has torch's default.
+struct conv_spec {
+  int64_t out;
+  int kernel, stride, pad, dilation, groups;
+  bool bias;
+  struct init init;
+};
+struct value *nn_conv2d(struct net *n, const char *name, struct value *x, const struct conv_spec *spec);
+// torch's default of Conv2d and Linear: uniform within 1/sqrt(fan_in), fan_in = (channels / groups) * kernel^2.
+struct init nn_default_init(int64_t fan_in);
+
+// torch.nn.BatchNorm1d and BatchNorm2d "name" over the last dimension (epsilon 1e-5, momentum 0.1), with the buffers running_mean,
+// running_var and num_batches_tracked. In training it normalises by the batch (over all ranks), when its parameters are
+// trained; a frozen one, and every one in evaluation, by the running statistics. `gamma`: what the weight starts at.
+struct value *nn_batchnorm(struct net *n, const char *name, struct value *x, double gamma);
+// torch.nn.Dropout in training, nothing in evaluation.
+struct value *nn_dropout(struct net *n, struct value *x, double p);
+// Noise and the next random stream for a graph_attention_with; leaves *extra alone in evaluation or when p is 0.
+void nn_attention_dropout(struct net *n, int64_t batch, double p, struct attention_extra *extra);
 
 // Multi-head self-attention with projections q_proj, k_proj, v_proj, out_proj (Vaswani et al. 2017; CLIP).
 struct value *nn_self_attention(struct net *n, const char *name, struct value *x, int heads, bool causal,

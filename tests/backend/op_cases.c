@@ -40,7 +40,7 @@
   CASE(size, LAYERNORM, .inputs = 3, .outputs = 3, .in = {F(b, t, d), F(d), F(d)},                                     \
        .out = {F(b, t, d), O(stats, (b) * (t)), O(stats, (b) * (t))}, .attr.epsilon = eps)
 #define ATTENTION(size, b, t, s, n, d, causal_, masked, stats)                                                         \
-  CASE(size, ATTENTION, .inputs = 4, .outputs = 2,                                                                     \
+  CASE(size, ATTENTION, .inputs = 5, .outputs = 2,                                                                     \
        .in = {F(b, t, (n) * (d)), F(b, s, (n) * (d)), F(b, s, (n) * (d)),                                              \
               TENSOR_DESC((masked) ? DTYPE_I32 : DTYPE_NONE, b)},                                                      \
        .out = {F(b, t, (n) * (d)), O(stats, b, n, t)}, .attr.heads = n, .attr.causal = causal_)
@@ -258,7 +258,7 @@ static const struct gradient_rule rules[] = {
     {OP_LAYERNORM, BACKWARD_WEIGHT, {FROM_DY, FROM_IN, FROM_OUT + 1, FROM_OUT + 2}, {FROM_IN + 1, FROM_IN + 2}},
     {OP_ATTENTION,
      BACKWARD_DATA,
-     {FROM_DY, FROM_IN, FROM_IN + 1, FROM_IN + 2, FROM_OUT, FROM_OUT + 1, FROM_IN + 3},
+     {FROM_DY, FROM_IN, FROM_IN + 1, FROM_IN + 2, FROM_OUT, FROM_OUT + 1, FROM_IN + 3, FROM_IN + 4},
      {FROM_IN, FROM_IN + 1, FROM_IN + 2}},
     {OP_EMBED, BACKWARD_WEIGHT, {FROM_DY, FROM_IN}, {FROM_IN + 1}},
     {OP_TAKE_ROW, BACKWARD_DATA, {FROM_DY, FROM_IN + 1}, {FROM_IN}},

@@ -22,7 +22,7 @@ static struct op conv(void) {
 
 static struct op attention(void) {
   return (struct op){.kind = OP_ATTENTION,
-                     .inputs = 4,
+                     .inputs = 5,
                      .outputs = 2,
                      .in = {F(2, 7, 8), F(2, 5, 8), F(2, 5, 8)},
                      .out = {F(2, 7, 8), F(2, 2, 7)},

@@ -136,8 +136,8 @@ for name, t, s, causal, lengths in [("plain", 5, 5, 0, None), ("cross", 3, 6, 0,
     grads = torch.autograd.grad(o, (q, k, v), do)
     length = torch.tensor(lengths, dtype=torch.int32) if lengths else None
     at = dict(heads=N, causal=causal, scale=1 / math.sqrt(d))
-    add(f"attention_{name}", "ATTENTION", "forward", [q, k, v, length], [o, lse], **at)
-    add(f"attention_{name}_grad", "ATTENTION", "backward-data", [do, q, k, v, o, lse, length], list(grads), **at)
+    add(f"attention_{name}", "ATTENTION", "forward", [q, k, v, length, None], [o, lse], **at)
+    add(f"attention_{name}_grad", "ATTENTION", "backward-data", [do, q, k, v, o, lse, length, None], list(grads), **at)
 
 # EMBED, TAKE_ROW, CONCAT, SLICE, TRANSPOSE
 ids, table = torch.tensor([[0, 4, 4], [2, 0, 1]]), leaf(5, 3)

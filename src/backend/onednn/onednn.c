@@ -109,7 +109,7 @@ static bool onednn_supports(const struct backend *b, const struct op *op) {
     status_clear();
     return false;
   }
-  return classes[op->kind]->supports(of(b), op);
+  return classes[op->kind] && classes[op->kind]->supports(of(b), op);
 }
 
 static void onednn_plan_destroy(struct plan **plan) {
@@ -123,7 +123,7 @@ static status_t onednn_plan_create(struct backend *b, const struct op *op, struc
   struct plan *p;
   *out = NULL;
   TRY(op_check(op));
-  if (!classes[op->kind]->supports(of(b), op)) {
+  if (!classes[op->kind] || !classes[op->kind]->supports(of(b), op)) {
     return FAIL(ERR_UNSUPPORTED, "the onednn backend does not do %s", op_text(op, text));
   }
   make_ready(b->threads);

@@ -98,7 +98,7 @@ static bool reference_supports(const struct backend *b, const struct op *op) {
   (void)b;
   bool fits = op_check(op) == OK;
   if (!fits) status_clear();
-  return fits;
+  return fits && run_kind[op->kind];
 }
 
 static status_t scratch_bytes(const struct op *op, size_t *out) {
