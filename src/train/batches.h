@@ -18,6 +18,7 @@ struct batches_options {
   int64_t batch; // global
   uint64_t seed;
   int rank, ranks;
+  const struct augment *augment; // of the pictures, masks and words of training; NULL: none; borrowed
 };
 
 // Gives `features` the pools' pictures and every prompt that can be drawn: features_fill comes next. Samples that lack

@@ -3,6 +3,7 @@
 #define GRIDSEG_TRAIN_TRAIN_CONFIG_H
 
 #include "base/config.h"
+#include "data/augment.h"
 #include "train/network.h"
 #include "train/optimizer.h"
 
@@ -12,6 +13,7 @@ extern const struct config_table train_table;
 struct train_options {
   struct network_options network;
   struct optimizer_options optimizer;
+  struct augment augment;
   double lr, threshold;
   int64_t epochs, batch;
   uint64_t seed;

@@ -82,6 +82,7 @@ static status_t list_samples(struct trainer *t) {
                                .pixels = !network_feature_bytes(t->network, SOURCE_IMAGE),
                                .batch = t->o.batch,
                                .seed = t->o.seed,
+                               .augment = &t->o.augment,
                                .rank = comm_rank(t->comm),
                                .ranks = comm_size(t->comm)};
   TRY(features_create(&fo, &t->features));
@@ -90,6 +91,7 @@ static status_t list_samples(struct trainer *t) {
   bo.pools = t->val_pools;
   bo.pool_count = t->val_pool_count;
   bo.scoring = true;
+  bo.augment = NULL;
   return batches_create(&bo, t->features, &t->val);
 }
 
