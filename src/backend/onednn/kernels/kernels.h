@@ -62,10 +62,46 @@ struct product_kernels {
                  float *turned, float *sums);
 };
 
+// Statistics of a BATCHNORM over the last dimension, where the direction has them. scratch: scratch_bytes(c).
+struct batchnorm {
+  int threads;
+  int64_t rows, c;
+  double epsilon;
+  const float *mean, *var;
+  void *scratch;
+};
+
+// The parts of BATCHNORM as backend.h has them; r, bias: data NULL where left out; dsums and sums NULL: constant statistics.
+struct batchnorm_kernels {
+  size_t (*scratch_bytes)(int64_t c);
+  void (*sums)(const struct batchnorm *b, struct view x, double *sums);
+  void (*forward)(const struct batchnorm *b, activation_t a, struct view x, struct view gamma, struct view beta,
+                  struct view r, struct view y);
+  void (*backward_weight)(const struct batchnorm *b, struct view dy, struct view x, struct view dgamma,
+                          struct view dbeta, double *dsums);
+  void (*backward_data)(const struct batchnorm *b, struct view dy, struct view x, struct view gamma,
+                        const double *dsums, const double *sums, struct view dx);
+  // w[c][n]
+  void (*fold)(const struct batchnorm *b, int64_t n, struct view w, struct view bias, struct view gamma,
+               struct view beta, struct view w_out, struct view bias_out);
+};
+
+// A random draw, as backend.h has it at DROPOUT. p is in (0,1).
+struct dropout {
+  const int32_t *noise; // [batch][4]; NULL: nothing is dropped
+  double p;
+  int64_t stream;
+};
+
+struct dropout_kernels {
+  void (*dropout)(int threads, const struct dropout *d, int64_t batch, int64_t n, struct view x, struct view y);
+};
+
 struct attention_shape {
   int64_t batch, queries, keys, heads, width; // width of one head
   bool causal;
   float scale;
+  struct dropout dropout; // of the probabilities
 };
 
 struct attention_kernels {
@@ -97,6 +133,20 @@ struct picture_kernels {
                   const float *matrix, const float *bias, struct view picture);
 };
 
+// Windows over a picture [batch,h,w,c], one a place of [batch,h_out,w_out,c]. Padding: largest values only.
+struct pooling {
+  int64_t batch, h, w, h_out, w_out, c;
+  int kernel[2], stride[2], pad[2];
+};
+
+struct pool_kernels {
+  void (*max_forward)(int threads, const struct pooling *g, struct view x, struct view y,
+                      uint8_t *where); // where: or NULL
+  void (*max_backward)(int threads, const struct pooling *g, struct view dy, const uint8_t *where, struct view dx);
+  void (*mean_forward)(int threads, const struct pooling *g, struct view x, struct view y);
+  void (*mean_backward)(int threads, const struct pooling *g, struct view dy, struct view dx);
+};
+
 struct loss_kernels {
   void (*forward)(int threads, loss_t kind, int64_t batch, int64_t n, const float *logits, const uint8_t *target,
                   float *loss, float *sums);
@@ -110,10 +160,13 @@ struct kernels {
   const char *isa;
   const struct pointwise_kernels *pointwise;
   const struct norm_kernels *norm;
+  const struct batchnorm_kernels *batchnorm;
+  const struct dropout_kernels *dropout;
   const struct reduce_kernels *reduce;
   const struct product_kernels *product;
   const struct attention_kernels *attention;
   const struct picture_kernels *picture;
+  const struct pool_kernels *pool;
   const struct loss_kernels *loss;
 };
 
