@@ -13,7 +13,7 @@
 #endif
 
 // Part of numerics(): raised whenever a kernel of this folder may give other bits.
-enum { KERNEL_VERSION = 1 };
+enum { KERNEL_VERSION = 2 };
 
 static const struct op_class *const classes[OP_KINDS] = {
     [OP_LINEAR] = &linear_class,
@@ -28,6 +28,7 @@ static const struct op_class *const classes[OP_KINDS] = {
     [OP_ATTENTION] = &attention_class,
     [OP_EMBED] = &embed_class,
     [OP_TAKE_ROW] = &take_row_class,
+    [OP_CONV_EACH] = &conv_each_class,
     [OP_CONCAT] = &concat_class,
     [OP_SLICE] = &slice_class,
     [OP_TRANSPOSE] = &transpose_class,
