@@ -310,19 +310,22 @@ def save(path, tensors, **versions):
 
 def make_case(folder, model, forward, x, recipe, full=False, **options):
     """`folder`/io.safetensors of a model whose config.json the caller has written; `versions` of what made it. The tiny case holds whole
-    tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes."""
-    keep, versions = project if full else whole, options.pop("versions", {})
+    tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes; `last`: what fills
+    the last of three masks."""
+    keep, versions, last = project if full else whole, options.pop("versions", {}), options.pop("last", None)
     truth = record(model, forward, x, torch.float64, keep, recipe, **options)
 
     def once(layout):
         m = copy.deepcopy(model)
         if layout == torch.channels_last:
             m = m.to(memory_format=layout)
-        return record(m, lambda m, x, dtype: forward(m, x, dtype), x, torch.float32, keep, recipe, **options)
+        return record(m, forward, x, torch.float32, keep, recipe, **options)
 
     d = widest(distances(truth, other, full) for other in float32_runs(once))
     held = {n: x[n].int() for n in ("input_ids", "lengths", "plane") if n in x}
     held["batch_size"] = torch.tensor(x["pixels"].shape[:2], dtype=torch.int32)
+    if last is not None:
+        held["last_mask"] = torch.tensor([last], dtype=torch.int32)
     held["recipe"] = torch.tensor([recipe["lr"], recipe["weight_decay"]], dtype=torch.float64)
     if full:
         count = truth["eval/logits"].numel()
