@@ -7,9 +7,9 @@
 #include <limits.h>
 #include <string.h>
 
-extern const struct model_arch clipseg_arch;
+extern const struct model_arch clipseg_arch, cris_arch;
 
-static const struct model_arch *const arches[] = {&clipseg_arch};
+static const struct model_arch *const arches[] = {&clipseg_arch, &cris_arch};
 
 const struct model_arch *model_arch_find(const char *name) {
   for (size_t i = 0; i < sizeof arches / sizeof *arches; i++) {
@@ -100,7 +100,7 @@ status_t model_open(const char *directory, struct model **out) {
   TRY_GOTO(json_get_text(m->config_json, path, "model_type", &type), done);
   m->arch = model_arch_find(type);
   if (!m->arch)
-    FAIL_GOTO(done, ERR_UNSUPPORTED, "%s: model_type '%s' is not one that gridseg knows (clipseg)", path, type);
+    FAIL_GOTO(done, ERR_UNSUPPORTED, "%s: model_type '%s' is not one that gridseg knows (clipseg, cris)", path, type);
   TRY_GOTO(m->arch->configure(m->config_json, path, &m->config), done);
   TRY_GOTO(read_preprocess(m), done);
   m->has_weights = has_file(directory, "model.safetensors") || has_file(directory, "model.safetensors.index.json");
