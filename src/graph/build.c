@@ -318,14 +318,23 @@ struct value *graph_take_plane(struct graph *g, struct value *x, struct value *p
   return apply(g, &op, (struct value *[]){x, plane}, &y);
 }
 
+struct value *graph_join(struct graph *g, struct value *const *part, int parts, int axis) {
+  if (parts < 1 || parts > OP_MAX_IN) return failed(g, FAIL(ERR_SHAPE, "concat wants 1 to %d operands", OP_MAX_IN));
+  for (int i = 0; i < parts; i++) {
+    if (!part[i]) return NULL;
+  }
+  struct op op = {.kind = OP_CONCAT, .inputs = parts, .outputs = 1, .attr = {.axis = axis}};
+  struct tensor_desc y = part[0]->desc;
+  if (axis < 0 || axis >= y.rank) return failed(g, FAIL(ERR_SHAPE, "concat: bad axis %d", axis));
+  for (int i = 1; i < parts; i++) {
+    if (part[i]->desc.rank != y.rank) return failed(g, FAIL(ERR_SHAPE, "concat: operands of several ranks"));
+    y.dim[axis] += part[i]->desc.dim[axis];
+  }
+  return apply(g, &op, part, &y);
+}
+
 struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis) {
-  if (!a || !b) return NULL;
-  struct op op = {.kind = OP_CONCAT, .inputs = 2, .outputs = 1, .attr = {.axis = axis}};
-  struct tensor_desc y = a->desc;
-  if (axis < 0 || axis >= y.rank || b->desc.rank != y.rank)
-    return failed(g, FAIL(ERR_SHAPE, "concat: bad axis %d", axis));
-  y.dim[axis] += b->desc.dim[axis];
-  return apply(g, &op, (struct value *[]){a, b}, &y);
+  return graph_join(g, (struct value *[]){a, b}, 2, axis);
 }
 
 struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length) {

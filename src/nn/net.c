@@ -116,7 +116,8 @@ struct value *nn_conv2d(struct net *n, const char *name, struct value *x, const 
   int64_t in = desc_columns(&x->desc) / groups;
   struct value *w = nn_parameter(n, "weight", &TENSOR_DESC(n->g->real, c->out, in, c->kernel, c->kernel), c->init);
   struct tensor_desc each = vector(n, c->out);
-  struct value *b = c->bias ? nn_parameter(n, "bias", &each, nn_default_init(in * c->kernel * c->kernel)) : NULL;
+  struct init bias = c->zero_bias ? (struct init){INIT_ZEROS, 0} : nn_default_init(in * c->kernel * c->kernel);
+  struct value *b = c->bias ? nn_parameter(n, "bias", &each, bias) : NULL;
   struct value *y = graph_conv_grouped(n->g, x, w, b, c->stride, c->pad, dilation, groups);
   net_leave(n, s);
   return y;

@@ -39,11 +39,12 @@ struct value *nn_layernorm(struct net *n, const char *name, struct value *x, dou
 // torch.nn.Conv2d and ConvTranspose2d "name" on pictures [B,H,W,C], with bias unless `plain`, torch's default initialisation.
 struct value *nn_conv(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride, int pad);
 struct value *nn_conv_transpose(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride);
-// torch.nn.Conv2d "name" with everything said. dilation and groups 0 stand for 1. `init` is the weight's; a bias has torch's default.
+// torch.nn.Conv2d "name" with everything said. dilation and groups 0 stand for 1. `init` is the weight's; a bias
+// has torch's default, or starts at 0.
 struct conv_spec {
   int64_t out;
   int kernel, stride, pad, dilation, groups;
-  bool bias;
+  bool bias, zero_bias; // zero_bias: the bias starts at 0
   struct init init;
 };
 struct value *nn_conv2d(struct net *n, const char *name, struct value *x, const struct conv_spec *spec);

@@ -124,7 +124,7 @@ static status_t run_towers(struct bench *b, struct run *r) {
 
 static status_t run_step(struct bench *b, struct run *r) {
   double norm;
-  TRY(network_step(r->net, r->sample, b->batch, 1.0 / b->batch, NULL, r->loss, r->sums, NULL));
+  TRY(network_step(r->net, r->sample, b->batch, 1.0 / b->batch, 0, NULL, r->loss, r->sums, NULL));
   TRY(optimizer_norm(r->optimizer, &norm));
   return optimizer_step(r->optimizer, norm, 2e-3);
 }

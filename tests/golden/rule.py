@@ -225,7 +225,7 @@ def record(model, forward, x, dtype, keep, recipe, modes=(("trained", lambda _n:
             value.backward()
             used = {n: p for n, p in given.items() if p.grad is not None}
             if step == 0:
-                out[mode + "/logits"] = logits.detach()
+                out[mode + "/logits"] = own_plane(logits.detach(), x)
                 for n, p in used.items():
                     out[f"{mode}/grad/{n}"] = keep(n, p.grad)
             norm = torch.nn.utils.clip_grad_norm_(list(used.values()), 0.5)
@@ -310,28 +310,30 @@ def save(path, tensors, **versions):
 
 def make_case(folder, model, forward, x, recipe, full=False, **options):
     """`folder`/io.safetensors of a model whose config.json the caller has written; `versions` of what made it. The tiny case holds whole
-    tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes."""
-    keep, versions = project if full else whole, options.pop("versions", {})
+    tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes; `last`: what fills
+    the last of three masks."""
+    keep, versions, last = project if full else whole, options.pop("versions", {}), options.pop("last", None)
     truth = record(model, forward, x, torch.float64, keep, recipe, **options)
 
     def once(layout):
         m = copy.deepcopy(model)
         if layout == torch.channels_last:
             m = m.to(memory_format=layout)
-        return record(m, lambda m, x, dtype: forward(m, x, dtype), x, torch.float32, keep, recipe, **options)
+        return record(m, forward, x, torch.float32, keep, recipe, **options)
 
     d = widest(distances(truth, other, full) for other in float32_runs(once))
     held = {n: x[n].int() for n in ("input_ids", "lengths", "plane") if n in x}
     held["batch_size"] = torch.tensor(x["pixels"].shape[:2], dtype=torch.int32)
+    if last is not None:
+        held["last_mask"] = torch.tensor([last], dtype=torch.int32)
     held["recipe"] = torch.tensor([recipe["lr"], recipe["weight_decay"]], dtype=torch.float64)
     if full:
-        count = truth["eval/logits"].numel()
-        held["samples"] = torch.from_numpy((words("samples", 0, SAMPLES) % np.uint32(count)).astype(np.int32))
         for n in ("pixels", "masks"):  # the last 64 bytes, which every part of the rule reaches
             held["last/" + n] = x[n].reshape(-1)[-64:].clone()
         for n in [n for n in truth if n.endswith("/logits")]:
             held[n + "_max"] = truth[n].abs().max().reshape(1)
-            truth[n] = truth[n].reshape(-1)[held["samples"].long()]
+            at = words("samples", 0, SAMPLES) % np.uint32(truth[n].numel())
+            truth[n] = truth[n].reshape(-1)[torch.from_numpy(at.astype(np.int64))]
         out = {n: v.float() if "/grad/" in n else v for n, v in truth.items() if "/state/" not in n}
         for n, v in truth.items():  # statistics by projection, too: a deep encoder has many
             if "/state/" in n:

@@ -63,7 +63,8 @@ static void give_sources(struct running *r, condition_t condition) {
     const void *image = t->pixels + (size_t)i * picture;
     const void *prompt = condition == CONDITION_TEXT ? (const void *)(t->ids + i * t->width)
                                                      : (const void *)(t->prompts + (size_t)i * picture);
-    r->sample[i] = (struct network_sample){image, prompt, t->lengths[i], t->masks + (size_t)i * picture / 3};
+    r->sample[i] = (struct network_sample){
+        .image = image, .condition = prompt, .length = t->lengths[i], .mask = t->masks + (size_t)i * picture / 3};
     for (int s = 0; s < SOURCES; s++) {
       size_t bytes = network_feature_bytes(r->net, (source_t)s);
       if (!bytes) continue;
@@ -168,7 +169,7 @@ static void train_case(const char *directory, const char *backend, precision_t p
   struct optimizer_options adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-3, .clip = 0.5};
   assert_ok(optimizer_create(r.net, r.backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
-    assert_ok(network_step(r.net, r.sample, r.truth.batch, 1.0 / r.truth.batch, NULL, r.loss, r.sums, NULL));
+    assert_ok(network_step(r.net, r.sample, r.truth.batch, 1.0 / r.truth.batch, step, NULL, r.loss, r.sums, NULL));
     double met = mean_loss(&r), allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(r.truth.io, name));
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s %s: loss %.9g before step %d, wanted %.9g", directory, prefix, met, (int)step, want[step]);

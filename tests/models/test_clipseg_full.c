@@ -98,7 +98,8 @@ static void start(struct running *r, const struct network_options *o) {
     const void *image = pixels + i * PICTURE;
     const void *prompt =
         o->condition == CONDITION_TEXT ? (const void *)(ids + i * LIMIT) : (const void *)(prompts + i * PICTURE);
-    r->sample[i] = (struct network_sample){image, prompt, lengths[i], masks + i * SIZE * SIZE};
+    r->sample[i] = (struct network_sample){
+        .image = image, .condition = prompt, .length = lengths[i], .mask = masks + i * SIZE * SIZE};
     for (int s = 0; s < SOURCES; s++) {
       size_t bytes = network_feature_bytes(r->net, (source_t)s);
       if (!bytes) continue;
@@ -193,7 +194,7 @@ static void train_case(condition_t condition, bool encoders, loss_t loss) {
   assert_ok(optimizer_create(r.net, backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
     float losses[BATCH], sums[BATCH][4];
-    assert_ok(network_step(r.net, r.sample, BATCH, 1.0 / BATCH, NULL, losses, sums, NULL));
+    assert_ok(network_step(r.net, r.sample, BATCH, 1.0 / BATCH, step, NULL, losses, sums, NULL));
     double met = ((double)losses[0] + (double)losses[1]) / BATCH, norm;
     double allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(io, name));
     if (!(fabs(met - want[step]) <= allowed)) {

@@ -1,6 +1,7 @@
-// conv.c: CONV and CONV_TRANSPOSE. Both join a fine picture and a coarse one: each pixel of the coarse picture belongs to
-// one window ("patch") of the fine one. CONV reads patches of x and writes pixels of y; CONV_TRANSPOSE reads pixels of x
-// and writes patches of y, so it is the gradient of a CONV with the weights as they stand, [coarse,fine,kh,kw].
+// conv.c: CONV, CONV_TRANSPOSE, CONV_EACH. They join a fine picture and a coarse one: each pixel of the coarse picture
+// belongs to one window ("patch") of the fine one. CONV reads patches of x and writes pixels of y; CONV_TRANSPOSE reads
+// pixels of x and writes patches of y, so it is the gradient of a CONV with the weights as they stand,
+// [coarse,fine,kh,kw].
 #include "backend/reference/inside.h"
 
 struct window {
@@ -15,20 +16,21 @@ static struct window make_window(const struct op *op) {
   x = op->direction == FORWARD ? &op->in[0] : op->direction == BACKWARD_DATA ? &op->out[0] : &op->in[1];
   y = op->direction == FORWARD ? &op->out[0] : &op->in[0];
   w = op->direction == BACKWARD_WEIGHT ? &op->out[0] : &op->in[1];
-  const struct tensor_desc *fine = op->kind == OP_CONV ? x : y, *coarse = op->kind == OP_CONV ? y : x;
-  struct window s = {.batch = fine->dim[0],
+  bool transposed = op->kind == OP_CONV_TRANSPOSE, each = op->kind == OP_CONV_EACH;
+  const struct tensor_desc *fine = transposed ? y : x, *coarse = transposed ? x : y;
+  struct window s = {.batch = each ? 1 : fine->dim[0],
                      .height = fine->dim[1],
                      .width = fine->dim[2],
                      .channels = fine->dim[3],
                      .rows = coarse->dim[1],
                      .columns = coarse->dim[2],
                      .outputs = coarse->dim[3],
-                     .groups = op->attr.groups};
+                     .groups = each ? 1 : op->attr.groups};
   for (int i = 0; i < 2; i++) {
     s.kernel[i] = w->dim[2 + i];
-    s.stride[i] = op->attr.stride[i];
+    s.stride[i] = each ? 1 : op->attr.stride[i];
     s.pad[i] = op->attr.pad[i];
-    s.dilation[i] = op->attr.dilation[i];
+    s.dilation[i] = each ? 1 : op->attr.dilation[i];
   }
   s.patch = s.channels / s.groups * s.kernel[0] * s.kernel[1];
   return s;
@@ -115,5 +117,25 @@ status_t run_conv(const struct run *r) {
     coarse_to_fine(&s, r->in[0], r->in[1], r->out[0], r->work);
   }
   if (op->direction == FORWARD) epilogue(op, r->out[0], r->in[2], transposed ? NULL : r->in[3]);
+  return OK;
+}
+
+// Sample by sample: a convolution of one picture with one output channel.
+status_t run_conv_each(const struct run *r) {
+  const struct op *op = r->op;
+  struct window s = make_window(op);
+  bool weight = op->direction == BACKWARD_WEIGHT, data = op->direction == BACKWARD_DATA;
+  int64_t batch = op->in[0].dim[0], fine = s.height * s.width * s.channels, coarse = s.rows * s.columns;
+  for (int64_t b = 0; b < batch; b++) {
+    if (weight) {
+      weight_gradient(&s, r->in[1] + b * fine, r->in[0] + b * coarse, r->out[0] + b * s.patch, r->work);
+      if (r->out[1]) column_sums(r->out[1] + b, r->in[0] + b * coarse, coarse, 1);
+    } else if (data) {
+      coarse_to_fine(&s, r->in[0] + b * coarse, r->in[1] + b * s.patch, r->out[0] + b * fine, r->work);
+    } else {
+      fine_to_coarse(&s, r->in[0] + b * fine, r->in[1] + b * s.patch, r->out[0] + b * coarse, r->work);
+      for (int64_t i = 0; r->in[2] && i < coarse; i++) r->out[0][b * coarse + i] += r->in[2][b];
+    }
+  }
   return OK;
 }

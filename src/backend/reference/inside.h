@@ -11,7 +11,8 @@ struct run {
   const double *in[OP_MAX_IN];
   const void *raw[OP_MAX_IN];
   double *out[OP_MAX_OUT];
-  double *work; // reference_work(op) doubles, any content
+  void *raw_out[OP_MAX_OUT]; // byte outputs, which a run writes itself
+  double *work;              // reference_work(op) doubles, any content
 };
 
 // Doubles of working memory that an operation wants beside its operands.
@@ -19,6 +20,7 @@ size_t reference_work(const struct op *op);
 
 status_t run_linear(const struct run *r);
 status_t run_conv(const struct run *r); // CONV and CONV_TRANSPOSE
+status_t run_conv_each(const struct run *r);
 status_t run_activation(const struct run *r);
 status_t run_binary(const struct run *r); // ADD, MULTIPLY
 status_t run_sum_to(const struct run *r);
@@ -26,9 +28,16 @@ status_t run_expand(const struct run *r);
 status_t run_cast(const struct run *r);
 status_t run_pixels(const struct run *r);
 status_t run_layernorm(const struct run *r);
+status_t run_batchnorm_sums(const struct run *r);
+status_t run_batchnorm_moments(const struct run *r);
+status_t run_batchnorm(const struct run *r);
+status_t run_batchnorm_fold(const struct run *r);
+status_t run_dropout(const struct run *r);
 status_t run_attention(const struct run *r);
 status_t run_embed(const struct run *r);
 status_t run_take_row(const struct run *r);
+status_t run_take_plane(const struct run *r);
+status_t run_pool(const struct run *r);
 status_t run_concat(const struct run *r);
 status_t run_slice(const struct run *r);
 status_t run_transpose(const struct run *r);
@@ -42,11 +51,14 @@ double activation_value(activation_t activation, double x);
 double activation_slope(activation_t activation, double s);
 double sigmoid(double x);
 
+// What dropout multiplies an element of one sample with: 1 / (1 - p), or 0.
+double dropout_factor(const struct op *op, const int32_t noise[4], int64_t element);
+
 double dot(const double *a, const double *b, int64_t n);    // in eight interleaved sums
 void axpy(double *y, double a, const double *x, int64_t n); // y += a x
 void fill(double *y, double value, int64_t n);              // y = value
 void column_sums(double *y, const double *x, int64_t rows, int64_t columns);
-// y = act(y + b) + r, in place on rows of `columns`; b and r may be NULL.
+// y = act(y + b) + r, or act(y + b + r) where the operation says so, in place; b and r may be NULL.
 void epilogue(const struct op *op, double *y, const double *b, const double *r);
 
 #endif

@@ -31,8 +31,12 @@ void epilogue(const struct op *op, double *y, const double *b, const double *r) 
   for (int64_t i = 0; i < rows; i++) {
     for (int64_t j = 0; j < columns; j++) {
       int64_t at = i * columns + j;
-      double value = activation_value(op->attr.activation, y[at] + (b ? b[j] : 0));
-      y[at] = r ? value + r[at] : value;
+      double sum = y[at] + (b ? b[j] : 0), residual = r ? r[at] : 0;
+      if (op->attr.residual_first) {
+        y[at] = activation_value(op->attr.activation, sum + residual);
+      } else {
+        y[at] = activation_value(op->attr.activation, sum) + residual;
+      }
     }
   }
 }

@@ -16,15 +16,23 @@ static status_t (*const run_kind[OP_KINDS])(const struct run *) = {
     [OP_LINEAR] = run_linear,
     [OP_CONV] = run_conv,
     [OP_CONV_TRANSPOSE] = run_conv,
+    [OP_CONV_EACH] = run_conv_each,
     [OP_ACTIVATION] = run_activation,
     [OP_ADD] = run_binary,
     [OP_MULTIPLY] = run_binary,
     [OP_SUM_TO] = run_sum_to,
     [OP_EXPAND] = run_expand,
     [OP_LAYERNORM] = run_layernorm,
+    [OP_BATCHNORM_SUMS] = run_batchnorm_sums,
+    [OP_BATCHNORM_MOMENTS] = run_batchnorm_moments,
+    [OP_BATCHNORM] = run_batchnorm,
+    [OP_BATCHNORM_FOLD] = run_batchnorm_fold,
+    [OP_DROPOUT] = run_dropout,
     [OP_ATTENTION] = run_attention,
     [OP_EMBED] = run_embed,
     [OP_TAKE_ROW] = run_take_row,
+    [OP_TAKE_PLANE] = run_take_plane,
+    [OP_POOL] = run_pool,
     [OP_CONCAT] = run_concat,
     [OP_SLICE] = run_slice,
     [OP_TRANSPOSE] = run_transpose,
@@ -117,6 +125,7 @@ static status_t reference_plan_create(struct backend *b, const struct op *op, st
   size_t bytes = 0;
   struct plan *plan;
   TRY(op_check(op));
+  if (!run_kind[op->kind]) return FAIL(ERR_UNSUPPORTED, "no backend does %s", op_kind_name(op->kind));
   TRY(scratch_bytes(op, &bytes));
   TRY(mem_alloc(&plan, 1, sizeof *plan));
   plan->op = *op;
@@ -154,6 +163,8 @@ static status_t reference_plan_run(struct plan *plan, void *const *operands, voi
   }
   for (int i = 0; i < op->outputs; i++) {
     if (op->out[i].dtype == DTYPE_NONE) continue;
+    r.raw_out[i] = operands[op->inputs + i];
+    if (!is_float(op->out[i].dtype)) continue;
     r.out[i] = next;
     next += doubles_of(&op->out[i]);
   }

@@ -1,5 +1,5 @@
-// resize.c: RESIZE as torch.nn.functional.interpolate does it: along each axis an output pixel is a weighted sum of 2
-// (bilinear) or 4 (bicubic convolution, Keys 1981, a = -0.75) neighbours, with indices clamped to the picture.
+// resize.c: RESIZE as torch.nn.functional.interpolate does it: along each axis an output pixel is a weighted sum of 1
+// (nearest), 2 (bilinear) or 4 (bicubic convolution, Keys 1981, a = -0.75) neighbours, with indices clamped to the picture.
 #include "backend/reference/inside.h"
 
 #include <math.h>
@@ -19,6 +19,7 @@ static double cubic(double t) {
 
 static struct taps make_taps(const struct op *op, int64_t out, int64_t in_size, int64_t out_size) {
   double place;
+  if (op->attr.resize == RESIZE_NEAREST) return (struct taps){1, {out * in_size / out_size}, {1}};
   if (op->attr.align_corners) {
     place = out_size > 1 ? (double)out * ((double)(in_size - 1) / (double)(out_size - 1)) : 0;
   } else {

@@ -1,4 +1,4 @@
-// rows.c: EMBED and TAKE_ROW: rows chosen by index.
+// rows.c: EMBED, TAKE_ROW and TAKE_PLANE: rows and planes chosen by index.
 #include "backend/reference/inside.h"
 
 #include <string.h>
@@ -41,6 +41,22 @@ status_t run_take_row(const struct run *r) {
     int64_t at = (b * rows + row[b]) * width;
     const double *from = r->in[0] + (forward ? at : b * width);
     memcpy(r->out[0] + (forward ? b * width : at), from, (size_t)width * sizeof(double));
+  }
+  return OK;
+}
+
+status_t run_take_plane(const struct run *r) {
+  bool forward = r->op->direction == FORWARD;
+  const int32_t *plane = r->raw[1];
+  const struct tensor_desc *x = forward ? &r->op->in[0] : &r->op->out[0];
+  int64_t planes = x->dim[3], pixels = x->dim[1] * x->dim[2];
+  TRY(check_index("take plane: plane", plane, x->dim[0], planes));
+  if (!forward) fill(r->out[0], 0, desc_count(x));
+  for (int64_t b = 0; b < x->dim[0]; b++) {
+    for (int64_t i = b * pixels; i < (b + 1) * pixels; i++) {
+      int64_t at = i * planes + plane[b];
+      r->out[0][forward ? i : at] = r->in[0][forward ? at : i];
+    }
   }
   return OK;
 }
