@@ -1,11 +1,12 @@
 """Golden files for CRIS, made with the modules that the study's repository publishes (naamiinepal/medvlsm, src/models/cris_model),
 torch 2.6.0, monai 1.4.0, safetensors, numpy 1.26.4.  README.md beside this file says what each file and tensor is.
 
-    MEDVLSM=CHECKOUT make_cris.py --size tiny [--out DIR]    cris_a, cris_b: whole model directories and io.safetensors
-    MEDVLSM=CHECKOUT make_cris.py --size full [--out DIR]    cris_full: config.json and io.safetensors (kilobytes); 14 GB of memory
+    MEDVLSM=CHECKOUT make_cris.py --size tiny [--out DIR]    cris_a (with weights), cris_b (without): config.json, io.safetensors
+    MEDVLSM=CHECKOUT make_cris.py --size full [--out DIR]    cris_full: config.json and io.safetensors (kilobytes); 18 GB of memory
 
-Texts end in pads of id 0, which the public forward masks. Dropout is 0 (its random stream is torch's own). The float64 truth has two
-roundings to float32 taken out that the public code does whatever its type: CLIP's LayerNorm and the sine code of the words.
+Texts end in pads of id 0, which the public forward masks. Dropout is 0 (its random stream is torch's own). The published size has three
+pictures: of two, the BatchNorm of the texts makes +1 and -1 whatever they are, and gradients through it are noise. The float64 truth
+has two roundings to float32 taken out that the public code does whatever its type: CLIP's LayerNorm and the sine code of the words.
 """
 import argparse, contextlib, math, os, sys
 
@@ -75,22 +76,22 @@ TINY = {
     "a": dict(size=96, lengths=(5, 12, 8), start=62, end=63, last_mask=0, config=config(
         image_resolution=96, vision_layers=[1, 2, 1, 1], vision_width=4, embed_dim=20, context_length=12, vocab_size=64,
         transformer_width=16, transformer_heads=2, transformer_layers=2, word_len=12, fpn_in=[32, 64, 20], fpn_out=[12, 16, 24],
-        vis_dim=16, word_dim=20, num_layers=2, num_head=4, dim_ffn=28, dropout=0.2, img_size=96)),
-    "b": dict(size=64, lengths=(9, 3, 14, 6), start=126, end=127, last_mask=0, config=config(
+        vis_dim=16, word_dim=20, num_layers=2, num_head=4, dim_ffn=28, dropout=0.0, img_size=96)),
+    "b": dict(size=64, lengths=(9, 3, 14, 6), start=126, end=127, config=config(
         image_resolution=160, vision_layers=[2, 1, 1, 2], vision_width=6, embed_dim=28, context_length=20, vocab_size=128,
         transformer_width=24, transformer_heads=3, transformer_layers=1, word_len=14, fpn_in=[48, 96, 28], fpn_out=[10, 24, 18],
         vis_dim=24, word_dim=28, num_layers=1, num_head=3, dim_ffn=40, dropout=0.0, img_size=64)),
 }
-PUBLISHED = dict(size=416, lengths=(9, 14), start=49406, end=49407, last_mask=0, config=config(
+PUBLISHED = dict(size=416, lengths=(9, 14, 6), start=49406, end=49407, config=config(
     image_resolution=224, vision_layers=[3, 4, 6, 3], vision_width=64, embed_dim=1024, context_length=77, vocab_size=49408,
     transformer_width=512, transformer_heads=8, transformer_layers=12, word_len=77, fpn_in=[512, 1024, 1024],
-    fpn_out=[256, 512, 1024], vis_dim=512, word_dim=1024, num_layers=3, num_head=8, dim_ffn=2048, dropout=0.2, img_size=416))
+    fpn_out=[256, 512, 1024], vis_dim=512, word_dim=1024, num_layers=3, num_head=8, dim_ffn=2048, dropout=0.0, img_size=416))
 
 
 def make_inputs(case):
     batch, size = len(case["lengths"]), case["size"]
     ids, mask = rule.texts(case["lengths"], case["config"]["word_len"], case["start"], case["end"], pad=0)
-    return dict(pixels=rule.picture("pixels", batch, size), masks=rule.discs(batch, size, case["last_mask"]), input_ids=ids,
+    return dict(pixels=rule.picture("pixels", batch, size), masks=rule.discs(batch, size, case.get("last_mask")), input_ids=ids,
                 attention=mask, lengths=torch.tensor(case["lengths"]))
 
 
@@ -118,13 +119,13 @@ def make_tiny(name, case, out):
     folder = os.path.join(out, "cris_" + name)
     m, x = rule.draw_weights(build(case["config"])), make_inputs(case)
     write_config(folder, case)
-    if name == "a":  # without it: the recipe's mean and std, which are these
+    if name == "a":  # without weights: drawn by the rule; without preprocessor: the recipe's mean and std, which are these
+        save_file({n: v.contiguous() for n, v in m.state_dict().items()}, os.path.join(folder, "model.safetensors"),
+                  metadata={"format": "pt"})
         rule.write_json(os.path.join(folder, "preprocessor_config.json"),
                         dict(do_normalize=True, do_rescale=True, do_resize=True, image_mean=list(MEAN), image_std=list(STD),
                              resample=2, rescale_factor=1 / 255, size=dict(height=case["size"], width=case["size"])))
-    save_file({n: v.contiguous() for n, v in m.state_dict().items()}, os.path.join(folder, "model.safetensors"),
-              metadata={"format": "pt"})
-    rule.make_case(folder, m, forward, x, RECIPE, versions=VERSIONS)
+    rule.make_case(folder, m, forward, x, RECIPE, versions=VERSIONS, last=case.get("last_mask"))
     extend(folder, {n: v if v.dtype == torch.int32 else v.float() for n, v in edited(m, x).items()})
 
 
