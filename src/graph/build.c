@@ -356,6 +356,13 @@ struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int
   return apply(g, &op, &x, &y);
 }
 
+struct value *graph_transpose(struct graph *g, struct value *x) {
+  if (!x) return NULL;
+  if (x->desc.rank != 2) return failed(g, FAIL(ERR_SHAPE, "transpose wants a matrix"));
+  struct op op = {.kind = OP_TRANSPOSE, .inputs = 1, .outputs = 1, .attr = {.permutation = {1, 0}}};
+  return apply(g, &op, &x, &TENSOR_DESC(x->desc.dtype, x->desc.dim[1], x->desc.dim[0]));
+}
+
 struct value *graph_pixels(struct graph *g, struct value *p, const double mean[3], const double std[3]) {
   if (!p) return NULL;
   struct op op = {.kind = OP_PIXELS, .inputs = 1, .outputs = 1};

@@ -111,6 +111,7 @@ struct value *graph_join(struct graph *g, struct value *const *part, int parts, 
 struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length);
 struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int64_t width, resize_t how,
                            bool align_corners);
+struct value *graph_transpose(struct graph *g, struct value *x); // a matrix
 struct value *graph_pixels(struct graph *g, struct value *p, const double mean[3], const double std[3]);
 struct value *graph_reshape(struct graph *g, struct value *x, const struct tensor_desc *to);
 // The loss of each sample [B]; *sums gets the [B,4] sums.

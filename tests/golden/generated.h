@@ -60,6 +60,7 @@ static inline struct generated_rule generated_rule_of(const char *name, int64_t 
   }
   if (strncmp(name, "decoder.transposed_convolution.", 31) == 0 && !generated_ends(name, ".0.weight"))
     return (struct generated_rule){0, 2.0 * sqrt(3.0 / (double)first_dim)};
+  if (!strcmp(name, "proj.txt.weight")) return (struct generated_rule){0, 0.1 * sqrt(3.0 / (double)fan)};
   return (struct generated_rule){0, sqrt(3.0 / (double)fan)};
 }
 

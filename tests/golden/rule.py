@@ -21,6 +21,7 @@ with `seed` = 42 and, told by the parameter's name (first match):
     ends in "embedding.weight", "embeddings.weight", or is
     a class_embedding, positional_embedding, cls_token,
     pos_embed                                                 centre 0, a 0.5      (patch_embedding is a convolution)
+    proj.txt.weight (makes the kernels of CRIS)               centre 0, a = float32(0.1 * sqrt(3 / fan))
     any other weight                                          centre 0, a = float32(sqrt(3 / fan))
 
 fan = elements / first dimension. A transposed convolution (decoder.transposed_convolution.weight, or .2.weight and
@@ -103,6 +104,8 @@ def centre_and_amplitude(name, shape):
         return 0.0, 0.5
     if name.startswith("decoder.transposed_convolution.") and not name.endswith(".0.weight"):
         return 0.0, 2 * math.sqrt(3.0 / shape[0])
+    if name == "proj.txt.weight":
+        return 0.0, 0.1 * math.sqrt(3.0 / fan)
     return 0.0, math.sqrt(3.0 / fan)
 
 
