@@ -34,7 +34,7 @@ INLINE void max_window(const struct pooling *g, int64_t i, int64_t j, int64_t k,
     int64_t row = picture + ((i + a) * g->w + j) * g->c + k;
     for (int64_t b = left; b < right; b++) {
       vf v = v_take(x, type, row + b * g->c, g->c - k);
-      vi better = (v > *best) | (v != v); // as in torch: what is no number wins
+      vi better = ~(v <= *best) & (*best == *best); // as in torch: the first that is no number wins
       *best = v_select(better, v, *best);
       *tap = (better & (int32_t)(a * g->kernel[1] + b)) | (~better & *tap);
     }
