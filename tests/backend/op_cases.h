@@ -7,8 +7,8 @@
 
 typedef enum {
   CASE_SMALL, // any shape, few elements: gradients are checked against differences too
-  CASE_REAL,  // a shape of CLIPSeg that the reference gets through in well under a second
-  CASE_PERF,  // a shape of CLIPSeg that only op_perf runs
+  CASE_REAL,  // a shape of a model that the reference gets through in well under a second
+  CASE_PERF,  // a shape of a model that only op_perf runs
 } case_size_t;
 
 typedef enum { MASK_RANDOM, MASK_EMPTY, MASK_FULL } case_mask_t;
@@ -21,17 +21,20 @@ struct op_case {
   struct op op;
 };
 
-// All cases: each row forward, and each plain row (no epilogue) in every other direction, with and without residual.
+// All cases: each row forward, and each plain row (no epilogue) in every other direction, with and without what a
+// gradient may leave out (the residual of LINEAR and LAYERNORM, the sums of BATCHNORM).
 // Freed with mem_free.
 status_t op_cases_create(struct op_case **out, size_t *count);
 
-// The operation with float operands of `type` (statistics f32, or f64 when type is f64; scalars stay f64).
+// The operation with float operands of `type` (statistics f32, or f64 when type is f64; sums and scalars stay f64).
 struct op op_of_type(const struct op *op, dtype_t type);
 bool op_is_statistic(const struct op *op, bool out, int i);
+bool op_is_sum(const struct op *op, bool out, int i); // always f64
 
 // Where the operands of a gradient come from. A place is one of these, or FROM_IN + i, FROM_OUT + i of the forward
 // operation.
-enum { FROM_DY = 1, FROM_RANDOM, FROM_SCALE, FROM_SLOPE, FROM_IN = 16, FROM_OUT = 32 };
+// FROM_DSUMS, as an output: what BATCHNORM's parameters get, again, in f64.
+enum { FROM_DY = 1, FROM_RANDOM, FROM_SCALE, FROM_SLOPE, FROM_DSUMS, FROM_SUMS, FROM_IN = 16, FROM_OUT = 32 };
 struct gradient_rule {
   op_kind_t kind;
   direction_t direction;

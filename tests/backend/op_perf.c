@@ -1,6 +1,6 @@
 // op_perf.c: how fast a backend is on the cases of op_cases.c. One JSON line a case, on stdout; nothing is asserted.
 //   op_perf --backend NAME [--filter TEXT] [--dtype fp32|bf16|fp64] [--threads N] [--repeats N] [--all]
-// TEXT: part of the text of an operation ("LINEAR forward"). Without --all: the shapes of a step of CLIPSeg at batch 4.
+// TEXT: part of the text of an operation ("LINEAR forward"). Without --all: the shapes of a step of the models.
 // Weights are constant for the plan, as in a frozen tower. seconds: least and middle of the repeats, after two to warm up.
 #include "op_device.h"
 
@@ -54,7 +54,8 @@ static status_t print_line(const struct options *o, const struct backend *b, con
   return OK;
 }
 
-// Positive numbers below 1: zeros would draw less power and so run faster than real data. Lengths and ids are 1.
+// Positive numbers below 1: zeros would draw less power and so run faster than real data. Ids are 1,
+// lengths full, and the winner of a window is its middle.
 static void fill_values(const struct op *op, const struct op_values *v) {
   struct rng r;
   rng_init(&r, 1, 0);
@@ -62,9 +63,11 @@ static void fill_values(const struct op *op, const struct op_values *v) {
     int64_t n = op->in[i].dtype == DTYPE_NONE ? 0 : desc_count(&op->in[i]);
     for (int64_t k = 0; k < n; k++) {
       if (op->in[i].dtype == DTYPE_I32) {
-        ((int32_t *)v->in[i])[k] = 1;
+        bool length = op->kind == OP_ATTENTION && op->in[i].rank == 1;
+        ((int32_t *)v->in[i])[k] = length ? (int32_t)op->in[op->direction == FORWARD ? 1 : 2].dim[1] : 1;
       } else if (op->in[i].dtype == DTYPE_U8) {
-        ((uint8_t *)v->in[i])[k] = (uint8_t)(k & 1);
+        int middle = op->attr.pad[0] * op->attr.kernel[1] + op->attr.pad[1];
+        ((uint8_t *)v->in[i])[k] = (uint8_t)(op->kind == OP_POOL ? middle : k & 1);
       } else {
         ((double *)v->in[i])[k] = rng_uniform(&r);
       }

@@ -19,8 +19,22 @@ bool op_is_statistic(const struct op *op, bool out, int i) {
     if (forward) return out && i > 0;
     return !out && (op->direction == BACKWARD_DATA ? i == 3 || i == 4 : i == 2 || i == 3);
   case OP_ATTENTION: return forward ? out && i == 1 : !out && i == 5;
+  case OP_BATCHNORM_MOMENTS: return out || i > 0;
+  case OP_BATCHNORM: return !out && (forward ? i == 1 || i == 2 : i == 2 || i == 3);
+  case OP_BATCHNORM_FOLD: return !out && (i == 2 || i == 3);
   case OP_SEGMENT_LOSS: return forward ? out : !out && i >= 2;
   case OP_SUM_SQUARES: return out;
+  default: return false;
+  }
+}
+
+bool op_is_sum(const struct op *op, bool out, int i) {
+  switch (op->kind) {
+  case OP_ADAMW: return !out && i == 5;
+  case OP_EXCHANGE: return true;
+  case OP_BATCHNORM_SUMS: return out;
+  case OP_BATCHNORM_MOMENTS: return !out && i == 0;
+  case OP_BATCHNORM: return op->direction == BACKWARD_DATA ? !out && i >= 5 : out && i == 2;
   default: return false;
   }
 }
@@ -31,7 +45,7 @@ struct op op_of_type(const struct op *op, dtype_t type) {
     bool out = k >= op->inputs;
     int i = out ? k - op->inputs : k;
     struct tensor_desc *d = out ? &result.out[i] : &result.in[i];
-    if (!is_float(d->dtype) || (op->kind == OP_ADAMW && !out && i == 5)) continue;
+    if (!is_float(d->dtype) || op_is_sum(op, out, i)) continue;
     // The types of a CAST are its meaning; only the oracle, f64, changes them.
     if (op->kind == OP_CAST && type != DTYPE_F64) continue;
     d->dtype = op_is_statistic(op, out, i) && type != DTYPE_F64 ? DTYPE_F32 : type;
@@ -75,9 +89,14 @@ static void fill_index(const struct op *op, int at, int32_t *x, int64_t n) {
   struct rng r;
   rng_init(&r, 2, (uint64_t)at);
   int64_t low = op->kind == OP_ATTENTION ? 1 : 0, high;
-  high = op->kind == OP_EMBED       ? op->in[1].dim[0] - 1
-         : op->kind == OP_ATTENTION ? op->in[1].dim[1]
-                                    : op->in[0].dim[1] - 1;
+  if (op->kind == OP_DROPOUT || (op->kind == OP_ATTENTION && at == 4)) { // noise: any words
+    for (int64_t i = 0; i < n; i++) x[i] = (int32_t)rng_u32(&r);
+    return;
+  }
+  high = op->kind == OP_EMBED        ? op->in[1].dim[0] - 1
+         : op->kind == OP_ATTENTION  ? op->in[1].dim[1]
+         : op->kind == OP_TAKE_PLANE ? op->in[0].dim[3] - 1
+                                     : op->in[0].dim[1] - 1;
   for (int64_t i = 0; i < n; i++) x[i] = (int32_t)(low + (int64_t)rng_below(&r, (uint64_t)(high - low + 1)));
   x[0] = (int32_t)high;
   if (n > 1) x[1] = (int32_t)low;
@@ -99,6 +118,19 @@ static void fill_adamw(int at, double *x, int64_t n) {
   for (int64_t i = 0; i < n && at == 3; i++) x[i] = 0.01 * x[i] * x[i]; // a mean of squares
 }
 
+// Variances are positive; the sums of a BATCHNORM_MOMENTS are those of rows with such a mean and variance.
+static void fill_batchnorm(const struct op *op, int at, double *x, int64_t n) {
+  int64_t channels = op->kind == OP_BATCHNORM_MOMENTS ? n / 2 : n;
+  bool var = op->kind == OP_BATCHNORM_MOMENTS ? at == 2 : op->kind == OP_BATCHNORM ? at == 2 : at == 3;
+  for (int64_t i = 0; i < n && var; i++) x[i] = 0.05 + x[i] * x[i];
+  if (op->kind != OP_BATCHNORM_MOMENTS || at != 0) return;
+  x[2 * channels] = 37;
+  for (int64_t c = 0; c < channels; c++) {
+    x[channels + c] = 37 * (x[c] * x[c] + 0.05 + x[channels + c] * x[channels + c]);
+    x[c] *= 37;
+  }
+}
+
 static void fill_forward(const struct op_case *c, dtype_t type, struct op_values *v) {
   const struct op *op = &c->forward;
   for (int i = 0; i < op->inputs; i++) {
@@ -110,9 +142,12 @@ static void fill_forward(const struct op_case *c, dtype_t type, struct op_values
     double *x = v->in[i];
     fill_normal(x, n, c->amplitude, (uint64_t)i);
     if (op->kind == OP_ADAMW) fill_adamw(i, x, n);
+    if (op->kind >= OP_BATCHNORM_MOMENTS && op->kind <= OP_BATCHNORM_FOLD) fill_batchnorm(op, i, x, n);
     // The slope of relu jumps at 0: no difference is taken across it.
     for (int64_t k = 0; k < n && op->kind == OP_ACTIVATION; k++) x[k] += x[k] < 0 ? -0.01 : 0.01;
-    if (op->kind != OP_ADAMW || i != 5) round_to(x, n, op->kind == OP_CAST ? op->in[0].dtype : type);
+    bool stat = op_is_statistic(op, false, i) && type == DTYPE_BF16;
+    if (op_is_sum(op, false, i)) continue;
+    round_to(x, n, op->kind == OP_CAST ? op->in[0].dtype : stat ? DTYPE_F32 : type);
   }
 }
 
@@ -145,6 +180,10 @@ static void fill_place(const struct op_case *c, int at, const struct op_values *
   if (place == FROM_SLOPE) place = by_output ? FROM_OUT : FROM_IN;
   if (place == FROM_SCALE) {
     *(double *)out = 0.25;
+  } else if (place == FROM_DSUMS || place == FROM_SUMS) { // as if another rank had as many rows
+    fill_normal(out, n, sqrt((double)desc_rows(&c->op.in[0])), 100 + (uint64_t)at);
+    if (place == FROM_SUMS) ((double *)out)[n - 1] = 2 * (double)desc_rows(&c->op.in[0]);
+    return;
   } else if (place < FROM_IN) {
     fill_normal(out, n, 1, 100 + (uint64_t)at);
   } else {

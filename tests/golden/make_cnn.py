@@ -21,10 +21,10 @@ CASES = {
     "unetpp_b": dict(batch=3, size=96, encoder_name="resnet34", decoder_channels=ODD, classes=1, last_mask=1),
     "unetpp_full": dict(batch=2, size=256, encoder_name="resnet50", classes=1),
     "deeplabv3plus_a": dict(batch=2, size=64, encoder_name="resnet18", decoder_channels=12, decoder_atrous_rates=(1, 2, 3),
-                            encoder_output_stride=8, classes=1),
+                            encoder_output_stride=8, decoder_aspp_dropout=0.0, classes=1),
     "deeplabv3plus_b": dict(batch=3, size=96, encoder_name="resnet50", decoder_channels=20, decoder_atrous_rates=(2, 3, 5),
-                            classes=4, last_mask=0),
-    "deeplabv3plus_full": dict(batch=2, size=256, encoder_name="resnet50", classes=1),
+                            decoder_aspp_dropout=0.0, classes=4, last_mask=0),
+    "deeplabv3plus_full": dict(batch=2, size=256, encoder_name="resnet50", decoder_aspp_dropout=0.0, classes=1),
 }
 
 
@@ -42,9 +42,6 @@ def make(name, out, batch, size, classes, last_mask=None, **config):
     for extra in ("model.safetensors", "README.md"):
         os.remove(os.path.join(folder, extra))
     rule.draw_weights(m)
-    for module in m.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
     x = dict(pixels=rule.picture("pixels", batch, size), masks=rule.discs(batch, size, last_mask))
     if classes > 1:
         x["plane"] = (torch.arange(batch) + 1) % classes

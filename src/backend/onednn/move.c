@@ -1,4 +1,4 @@
-// move.c: EMBED, TAKE_ROW, CONCAT, SLICE and TRANSPOSE: bytes from one place to another.
+// move.c: EMBED, TAKE_ROW, TAKE_PLANE, CONCAT, SLICE and TRANSPOSE: bytes from one place to another.
 #include "backend/onednn/inside.h"
 
 #include "base/mem.h"
@@ -90,6 +90,37 @@ static status_t take_row_run(struct plan *p, void *const *operands, char *scratc
     } else {
       memcpy((char *)operands[2] + at, (const char *)operands[0] + (size_t)i * bytes, bytes);
     }
+  }
+  return OK;
+}
+
+// y[i] = x[i][plane], or x[i] is 0 but for x[i][plane] = y[i]; `bytes` is 2 or 4.
+static void plane_pixels(bool forward, int64_t n, int64_t planes, int32_t plane, size_t bytes, char *x, char *y) {
+  for (int64_t i = 0; i < n; i++) {
+    char *at = x + (size_t)(i * planes + plane) * bytes, *one = y + (size_t)i * bytes;
+    if (bytes == 4) {
+      memcpy(forward ? one : at, forward ? at : one, 4);
+    } else {
+      memcpy(forward ? one : at, forward ? at : one, 2);
+    }
+  }
+}
+
+static status_t take_plane_run(struct plan *p, void *const *operands, char *scratch) {
+  (void)scratch;
+  const struct op *op = &p->op;
+  bool forward = op->direction == FORWARD;
+  const struct tensor_desc *whole = forward ? &op->in[0] : &op->out[0];
+  int64_t batch = whole->dim[0], rows = whole->dim[1], columns = whole->dim[2], planes = whole->dim[3];
+  size_t bytes = dtype_bytes(whole->dtype), line = (size_t)columns * bytes;
+  char *x = operands[forward ? 0 : 2], *y = operands[forward ? 2 : 0];
+  const int32_t *plane = operands[1];
+  TRY(check_indices(op, plane, batch, planes));
+#pragma omp parallel for num_threads(batch *rows *columns > 16384 ? p->b->base.threads : 1) schedule(static)
+  for (int64_t i = 0; i < batch * rows; i++) {
+    char *from = x + (size_t)i * line * (size_t)planes;
+    if (!forward) memset(from, 0, line * (size_t)planes);
+    plane_pixels(forward, columns, planes, plane[i / rows], bytes, from, y + (size_t)i * line);
   }
   return OK;
 }
@@ -234,11 +265,13 @@ static status_t transpose_create(struct plan *p) {
   }
 CREATE(embed)
 CREATE(take_row)
+CREATE(take_plane)
 CREATE(concat)
 CREATE(slice)
 
 const struct op_class embed_class = {.supports = embed_supports, .create = embed_create};
 const struct op_class take_row_class = {.supports = take_row_supports, .create = take_row_create};
+const struct op_class take_plane_class = {.supports = take_row_supports, .create = take_plane_create};
 const struct op_class concat_class = {.supports = same_type, .create = concat_create};
 const struct op_class slice_class = {.supports = same_type, .create = slice_create};
 const struct op_class transpose_class = {.supports = same_type, .create = transpose_create};

@@ -13,7 +13,7 @@
 #endif
 
 // Part of numerics(): raised whenever a kernel of this folder may give other bits.
-enum { KERNEL_VERSION = 1 };
+enum { KERNEL_VERSION = 2 };
 
 static const struct op_class *const classes[OP_KINDS] = {
     [OP_LINEAR] = &linear_class,
@@ -25,9 +25,17 @@ static const struct op_class *const classes[OP_KINDS] = {
     [OP_SUM_TO] = &sum_to_class,
     [OP_EXPAND] = &expand_class,
     [OP_LAYERNORM] = &layernorm_class,
+    [OP_BATCHNORM_SUMS] = &batchnorm_sums_class,
+    [OP_BATCHNORM_MOMENTS] = &batchnorm_moments_class,
+    [OP_BATCHNORM] = &batchnorm_class,
+    [OP_BATCHNORM_FOLD] = &batchnorm_fold_class,
+    [OP_DROPOUT] = &dropout_class,
     [OP_ATTENTION] = &attention_class,
     [OP_EMBED] = &embed_class,
     [OP_TAKE_ROW] = &take_row_class,
+    [OP_TAKE_PLANE] = &take_plane_class,
+    [OP_POOL] = &pool_class,
+    [OP_CONV_EACH] = &conv_each_class,
     [OP_CONCAT] = &concat_class,
     [OP_SLICE] = &slice_class,
     [OP_TRANSPOSE] = &transpose_class,

@@ -66,16 +66,21 @@ static bool attention_supports(const struct onednn *b, const struct op *op) {
   return op_is_single(op);
 }
 
-static struct attention_shape attention_shape(const struct op *op) {
+// operands NULL: only the sizes.
+static struct attention_shape attention_shape(const struct op *op, void *const *operands) {
   const struct tensor_desc *q = &op->in[op->direction == FORWARD ? 0 : 1],
                            *k = &op->in[op->direction == FORWARD ? 1 : 2];
+  int noise = op->direction == FORWARD ? 4 : 7;
   return (struct attention_shape){.batch = q->dim[0],
                                   .queries = q->dim[1],
                                   .keys = k->dim[1],
                                   .heads = op->attr.heads,
                                   .width = q->dim[2] / op->attr.heads,
                                   .causal = op->attr.causal != 0,
-                                  .scale = (float)op->attr.scale};
+                                  .scale = (float)op->attr.scale,
+                                  .dropout = {.noise = !operands || left_out(op, noise) ? NULL : operands[noise],
+                                              .p = op->attr.dropout,
+                                              .stream = op->attr.stream}};
 }
 
 static status_t check_lengths(const struct op *op, const int32_t *length, int64_t batch, int64_t keys) {
@@ -92,7 +97,7 @@ static status_t check_lengths(const struct op *op, const int32_t *length, int64_
 static status_t attention_run(struct plan *p, void *const *operands, char *scratch) {
   const struct op *op = &p->op;
   const struct attention_kernels *k = p->b->kernels->attention;
-  struct attention_shape s = attention_shape(op);
+  struct attention_shape s = attention_shape(op, operands);
   bool forward = op->direction == FORWARD;
   const int32_t *length = left_out(op, forward ? 3 : 6) ? NULL : operands[forward ? 3 : 6];
   void *const *out = operands + op->inputs;
@@ -111,7 +116,7 @@ static status_t attention_run(struct plan *p, void *const *operands, char *scrat
 }
 
 static status_t attention_create(struct plan *p) {
-  struct attention_shape s = attention_shape(&p->op);
+  struct attention_shape s = attention_shape(&p->op, NULL);
   const struct attention_kernels *k = p->b->kernels->attention;
   p->run = attention_run;
   (void)plan_reserve(p,

@@ -61,6 +61,17 @@ INLINE float exponents(float *row, int64_t n, int64_t end, float scale, float bi
   return v_sum(sum);
 }
 
+// Drop out of a row of `end` probabilities; those that stay are not scaled.
+static void drop_row(const struct head *h, int64_t query, float *row, int64_t end) {
+  for (int64_t j = 0; j < end; j += DRAW) {
+    uint32_t words[DRAW];
+    head_words(h, query, j, words);
+    for (int64_t i = 0; i < DRAW && j + i < end; i += VL) {
+      v_store(row + j + i, (vf)((vi)v_load(row + j + i) & draw_kept(&h->draw, words + i)));
+    }
+  }
+}
+
 struct forward_memory {
   float *keys, *keys_packed, *values, *query, *score, *out;
 };
@@ -99,6 +110,10 @@ static void forward_block(const struct head *h, const struct forward_memory *m, 
     float peak = scale >= 0 ? row_peak(row, n) * scale : 0;
     float sum = exponents(row, n, end, scale, peak);
     inverse[i] = n ? 1.0f / sum : 0;
+    if (h->drops) {
+      drop_row(h, from + i, row, end);
+      inverse[i] *= h->draw.factor;
+    }
     if (lse) lse[(h->sample * h->shape->heads + h->head) * h->t + from + i] = n ? peak + logf(sum) : -INFINITY;
   }
   product_run(&(struct product){.m = rows,
@@ -167,6 +182,21 @@ static size_t backward_floats(const struct attention_shape *s, float *base, stru
   return (size_t)at;
 }
 
+// With dropout: the probabilities that were used, and the gradient of the scores through those that stayed.
+static void dropped_scores(const struct head *h, int64_t query, float *p, float *dp, int64_t end, float mean) {
+  float scale = h->shape->scale, factor = h->draw.factor;
+  for (int64_t j = 0; j < end; j += DRAW) {
+    uint32_t words[DRAW];
+    head_words(h, query, j, words);
+    for (int64_t i = j; i < j + DRAW && i < end; i += VL) {
+      vi kept = draw_kept(&h->draw, words + (i - j));
+      vf all = v_load(p + i), back = (vf)((vi)(v_load(dp + i) * factor) & kept);
+      v_store(dp + i, all * (back - mean) * scale);
+      v_store(p + i, (vf)((vi)(all * factor) & kept));
+    }
+  }
+}
+
 // From scores and dP to probabilities (m->p) and the gradient of the scores (m->dp).
 static void backward_scores(const struct head *h, const struct backward_memory *m, int64_t from, int64_t rows,
                             int64_t end, const float *lse) {
@@ -179,6 +209,10 @@ static void backward_scores(const struct head *h, const struct backward_memory *
     float mean = v_sum(dot);
     int64_t n = limit(h, from + i);
     (void)exponents(p, n, end, scale, n ? saved[i] : 0);
+    if (h->drops) {
+      dropped_scores(h, from + i, p, dp, end, mean);
+      continue;
+    }
     for (int64_t j = 0; j < end; j += VL) v_store(dp + j, v_load(p + j) * (v_load(dp + j) - mean) * scale);
   }
 }

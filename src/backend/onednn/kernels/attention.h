@@ -2,7 +2,7 @@
 #ifndef GRIDSEG_BACKEND_ONEDNN_KERNELS_ATTENTION_H
 #define GRIDSEG_BACKEND_ONEDNN_KERNELS_ATTENTION_H
 
-#include "backend/onednn/kernels/kernels.h"
+#include "backend/onednn/kernels/philox.h"
 #include "backend/onednn/kernels/vecmath.h"
 
 #include <math.h>
@@ -14,6 +14,8 @@ enum { BLOCK = 48 }; // queries; a multiple of every tile height
 struct head {
   const struct attention_shape *shape;
   int64_t sample, head, t, s, d, w, columns;
+  bool drops;
+  struct draw draw; // where it drops
 };
 
 static inline int64_t round_up(int64_t n, int64_t to) {
@@ -30,10 +32,17 @@ static inline struct head head_of(const struct attention_shape *s, const int32_t
     int64_t n = length[h.sample];
     h.s = n < 0 ? 0 : n < s->keys ? n : s->keys;
   }
+  h.drops = s->dropout.noise != NULL;
+  if (h.drops) h.draw = draw_of(&s->dropout, h.sample);
   h.d = s->width;
   h.w = round_up(s->width, VL);
   h.columns = round_up(h.s, PANEL);
   return h;
+}
+
+// Random words of keys [key, key + 64) of a query, as backend.h counts them.
+INLINE void head_words(const struct head *h, int64_t query, int64_t key, uint32_t words[DRAW]) {
+  draw_words(&h->draw, ((h->head * h->t + query) << 16) + key, words);
 }
 
 INLINE float row_peak(const float *row, int64_t n) {

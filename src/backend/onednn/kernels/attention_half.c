@@ -98,15 +98,21 @@ static void pack_values(const struct head *h, const uint16_t *v, pair_t *out) {
   }
 }
 
-// Row of scores -> row of exp(scale * score - bias) in bf16; places from n to `end` become 0. Returns the sum.
-INLINE float half_exponents(const float *row, int64_t n, int64_t end, float scale, float bias, pair_t *p) {
+// Row of scores -> row of exp(scale * score - bias) in bf16; places from n to `end` become 0, and those that are dropped.
+// Returns the sum of all.
+INLINE float half_exponents(const struct head *h, bool drops, int64_t query, const float *row, int64_t n, int64_t end,
+                            float bias, pair_t *p) {
   const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  float scale = h->shape->scale;
+  uint32_t words[DRAW];
   vf sum = {0};
   for (int64_t j = 0; j < end; j += VL) {
     vf e = v_set(0);
     if (j < n) e = v_exp(v_load(row + j) * scale - bias);
     if (j + VL > n && j < n) e = (vf)((vi)e & (lane < (int32_t)(n - j)));
     sum += e;
+    if (drops && j % DRAW == 0) head_words(h, query, j, words);
+    if (drops) e = (vf)((vi)e & draw_kept(&h->draw, words + j % DRAW));
     _mm256_storeu_si256((void *)(p + j / 2), (__m256i)_mm512_cvtneps_pbh((__m512)e));
   }
   return v_sum(sum);
@@ -123,8 +129,10 @@ static void half_block(const struct head *h, const struct half_memory *m, int64_
     const float *row = m->score + i * h->columns;
     int64_t n = limit(h, from + i);
     float peak = scale >= 0 ? row_peak(row, n) * scale : 0;
-    float sum = half_exponents(row, n, end, scale, peak, m->p + i * (h->columns / 2));
-    inverse[i] = 1.0f / sum;
+    pair_t *p = m->p + i * (h->columns / 2);
+    float sum = h->drops ? half_exponents(h, true, from + i, row, n, end, peak, p)
+                         : half_exponents(h, false, from + i, row, n, end, peak, p);
+    inverse[i] = (h->drops ? h->draw.factor : 1.0f) / sum;
     if (lse) lse[(h->sample * h->shape->heads + h->head) * h->t + from + i] = peak + logf(sum);
   }
   half_product(rows, h->w, (used + 1) / 2, m->p, h->columns / 2, m->values, h->w, PANEL, m->out, h->w);

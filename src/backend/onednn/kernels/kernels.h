@@ -62,10 +62,46 @@ struct product_kernels {
                  float *turned, float *sums);
 };
 
+// Statistics of a BATCHNORM over the last dimension, where the direction has them. scratch: scratch_bytes(c).
+struct batchnorm {
+  int threads;
+  int64_t rows, c;
+  double epsilon;
+  const float *mean, *var;
+  void *scratch;
+};
+
+// The parts of BATCHNORM as backend.h has them; r, bias: data NULL where left out; dsums and sums NULL: constant statistics.
+struct batchnorm_kernels {
+  size_t (*scratch_bytes)(int64_t c);
+  void (*sums)(const struct batchnorm *b, struct view x, double *sums);
+  void (*forward)(const struct batchnorm *b, activation_t a, struct view x, struct view gamma, struct view beta,
+                  struct view r, struct view y);
+  void (*backward_weight)(const struct batchnorm *b, struct view dy, struct view x, struct view dgamma,
+                          struct view dbeta, double *dsums);
+  void (*backward_data)(const struct batchnorm *b, struct view dy, struct view x, struct view gamma,
+                        const double *dsums, const double *sums, struct view dx);
+  // w[c][n]
+  void (*fold)(const struct batchnorm *b, int64_t n, struct view w, struct view bias, struct view gamma,
+               struct view beta, struct view w_out, struct view bias_out);
+};
+
+// A random draw, as backend.h has it at DROPOUT. p is in (0,1).
+struct dropout {
+  const int32_t *noise; // [batch][4]; NULL: nothing is dropped
+  double p;
+  int64_t stream;
+};
+
+struct dropout_kernels {
+  void (*dropout)(int threads, const struct dropout *d, int64_t batch, int64_t n, struct view x, struct view y);
+};
+
 struct attention_shape {
   int64_t batch, queries, keys, heads, width; // width of one head
   bool causal;
   float scale;
+  struct dropout dropout; // of the probabilities
 };
 
 struct attention_kernels {
@@ -97,6 +133,60 @@ struct picture_kernels {
                   const float *matrix, const float *bias, struct view picture);
 };
 
+// Windows over a picture [batch,h,w,c], one a place of [batch,h_out,w_out,c]. Padding: largest values only.
+struct pooling {
+  int64_t batch, h, w, h_out, w_out, c;
+  int kernel[2], stride[2], pad[2];
+};
+
+struct pool_kernels {
+  void (*max_forward)(int threads, const struct pooling *g, struct view x, struct view y,
+                      uint8_t *where); // where: or NULL
+  void (*max_backward)(int threads, const struct pooling *g, struct view dy, const uint8_t *where, struct view dx);
+  void (*mean_forward)(int threads, const struct pooling *g, struct view x, struct view y);
+  void (*mean_backward)(int threads, const struct pooling *g, struct view dy, struct view dx);
+};
+
+enum { DEPTHWISE_TAPS = 64 }; // at most, of a window
+
+// From a picture [batch,h,w,c] to one [batch,h_out,w_out,c]. pad may be below 0; pixels beyond the picture are 0.
+struct depthwise_shape {
+  int64_t batch, h, w, h_out, w_out, c;
+  int kernel[2];
+  int64_t stride[2], pad[2], dilation[2];
+  activation_t activation;
+  bool residual_first;
+};
+
+struct depthwise_kernels {
+  // y = act(conv(x) + bias) + r, or act(conv(x) + bias + r); weights[kh * kw][c]; bias and r may be NULL.
+  void (*run)(int threads, const struct depthwise_shape *s, struct view x, const float *weights, const float *bias,
+              struct view r, struct view y);
+  // dw[c][kh * kw], db[c] (may be NULL); scratch: REDUCE_CHUNKS * (kh * kw + 1) * (c + 16) floats.
+  void (*weight)(int threads, const struct depthwise_shape *s, struct view dy, struct view x, struct view dw,
+                 struct view db, float *scratch);
+};
+
+enum { EACH_TAPS = 256 }; // at most, of a kernel
+
+struct each_shape {
+  int64_t batch, h, w, h_out, w_out, c, groups; // groups: of 16 taps
+  int kernel[2];
+  int64_t pad[2];
+};
+
+struct each_kernels {
+  size_t (*forward_scratch)(const struct each_shape *s);
+  void (*forward)(int threads, const struct each_shape *s, struct view x, struct view w, struct view bias,
+                  struct view y, float *scratch);
+  size_t (*data_scratch)(const struct each_shape *s);
+  void (*backward_data)(int threads, const struct each_shape *s, struct view dy, struct view w, struct view dx,
+                        float *scratch);
+  size_t (*weight_scratch)(const struct each_shape *s);
+  void (*backward_weight)(int threads, const struct each_shape *s, struct view dy, struct view x, struct view dw,
+                          struct view db, float *scratch);
+};
+
 struct loss_kernels {
   void (*forward)(int threads, loss_t kind, int64_t batch, int64_t n, const float *logits, const uint8_t *target,
                   float *loss, float *sums);
@@ -110,10 +200,15 @@ struct kernels {
   const char *isa;
   const struct pointwise_kernels *pointwise;
   const struct norm_kernels *norm;
+  const struct batchnorm_kernels *batchnorm;
+  const struct dropout_kernels *dropout;
   const struct reduce_kernels *reduce;
   const struct product_kernels *product;
   const struct attention_kernels *attention;
   const struct picture_kernels *picture;
+  const struct pool_kernels *pool;
+  const struct depthwise_kernels *depthwise;
+  const struct each_kernels *each;
   const struct loss_kernels *loss;
 };
 
