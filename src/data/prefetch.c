@@ -19,7 +19,8 @@ struct prefetch {
   const struct pool **pools;
   struct sampler *sampler; // the reader's
   struct slot *ring;
-  size_t room; // samples in a slot
+  uint8_t *scratch; // a picture, where views are drawn
+  size_t room;      // samples in a slot
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -30,6 +31,27 @@ struct prefetch {
   atomic_bool stop;
   atomic_int images;
 };
+
+status_t prefetch_view(const struct prefetch_options *o, const struct sample_ref *ref, uint64_t epoch,
+                       struct augment_view *out) {
+  const struct pool *pool = o->sampler.pools[ref->pool];
+  const struct pool_info *info = pool_get_info(pool);
+  struct pool_sample s;
+  TRY(pool_get_sample(pool, ref->sample, &s));
+  uint64_t number = o->bank ? (uint64_t)augment_pick(o->augment, info->name, s.image_name, epoch) : epoch;
+  augment_draw(o->augment, info->name, s.image_name, info->size, number, out);
+  return OK;
+}
+
+// Sample i of a slot as the epoch shows it.
+static status_t augment_sample(struct prefetch *p, struct slot *s, int64_t i, uint64_t epoch, bool image) {
+  struct augment_view view;
+  size_t side = (size_t)pool_get_info(p->pools[0])->size, area = side * side;
+  TRY(prefetch_view(&p->options, &s->ref[i], epoch, &view));
+  if (image) augment_apply(&view, (int)side, 3, s->images + (size_t)i * area * 3, p->scratch);
+  augment_apply(&view, (int)side, 1, s->masks + (size_t)i * area, p->scratch);
+  return OK;
+}
 
 static status_t read_batch(struct prefetch *p, struct slot *s, uint64_t epoch, int64_t index) {
   int64_t first, count, last_first, last_count;
@@ -45,6 +67,7 @@ static status_t read_batch(struct prefetch *p, struct slot *s, uint64_t epoch, i
     TRY(pool_get_sample(pool, s->ref[i].sample, &sample));
     if (images) TRY(pool_read_image(pool, sample.image, s->images + (size_t)i * area * 3));
     TRY(pool_read_mask(pool, s->ref[i].sample, s->masks + (size_t)i * area));
+    if (p->scratch) TRY(augment_sample(p, s, i, epoch, images));
   }
   s->batch = (struct batch){.epoch = epoch,
                             .index = index,
@@ -110,6 +133,8 @@ static status_t fill(struct prefetch *p) {
   int64_t most = sampler_batch(p->sampler);
   if (most > sampler_samples(p->sampler)) most = sampler_samples(p->sampler);
   p->room = (size_t)((most + o->world - 1) / o->world);
+  if (augment_is_on(o->augment)) TRY(mem_alloc_raw(&p->scratch, area, 3));
+  p->options.sampler.pools = p->pools;
   TRY(mem_alloc(&p->ring, (size_t)o->depth, sizeof *p->ring));
   for (int i = 0; i < o->depth; i++) {
     TRY(mem_alloc(&p->ring[i].ref, p->room, sizeof *p->ring[i].ref));
@@ -126,6 +151,7 @@ static void release(struct prefetch **prefetch) {
     mem_free(&p->ring[i].masks);
   }
   mem_free(&p->ring);
+  mem_free(&p->scratch);
   mem_free(&p->pools);
   sampler_destroy(&p->sampler);
   (void)pthread_mutex_destroy(&p->lock);

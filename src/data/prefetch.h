@@ -3,6 +3,7 @@
 #ifndef GRIDSEG_DATA_PREFETCH_H
 #define GRIDSEG_DATA_PREFETCH_H
 
+#include "data/augment.h"
 #include "data/sampler.h"
 
 // This rank's slice of one global batch. count may be 0.
@@ -23,10 +24,16 @@ struct prefetch_options {
   int depth;            // batches in the ring, at least 2
   uint64_t first_epoch; // where to begin: the first batch handed out
   int64_t first_batch;
-  uint64_t epochs; // how many are handed out (the first may be begun in the middle); 0: without end
+  uint64_t epochs;               // how many are handed out (the first may be begun in the middle); 0: without end
+  const struct augment *augment; // NULL: pictures and masks as they are; borrowed
+  bool bank;                     // the picture's view is one of augment.views, else one of the epoch's own
 };
 
 struct prefetch; // opaque; one consumer thread
+
+// The view that a sample's picture shows in an epoch: what the reader applies.
+status_t prefetch_view(const struct prefetch_options *options, const struct sample_ref *ref, uint64_t epoch,
+                       struct augment_view *out);
 
 status_t prefetch_create(const struct prefetch_options *options, struct prefetch **out);
 // The next batch in *out, valid until the next call; NULL after the last epoch. An error of the reader comes up here,

@@ -318,14 +318,23 @@ struct value *graph_take_plane(struct graph *g, struct value *x, struct value *p
   return apply(g, &op, (struct value *[]){x, plane}, &y);
 }
 
+struct value *graph_join(struct graph *g, struct value *const *part, int parts, int axis) {
+  if (parts < 1 || parts > OP_MAX_IN) return failed(g, FAIL(ERR_SHAPE, "concat wants 1 to %d operands", OP_MAX_IN));
+  for (int i = 0; i < parts; i++) {
+    if (!part[i]) return NULL;
+  }
+  struct op op = {.kind = OP_CONCAT, .inputs = parts, .outputs = 1, .attr = {.axis = axis}};
+  struct tensor_desc y = part[0]->desc;
+  if (axis < 0 || axis >= y.rank) return failed(g, FAIL(ERR_SHAPE, "concat: bad axis %d", axis));
+  for (int i = 1; i < parts; i++) {
+    if (part[i]->desc.rank != y.rank) return failed(g, FAIL(ERR_SHAPE, "concat: operands of several ranks"));
+    y.dim[axis] += part[i]->desc.dim[axis];
+  }
+  return apply(g, &op, part, &y);
+}
+
 struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis) {
-  if (!a || !b) return NULL;
-  struct op op = {.kind = OP_CONCAT, .inputs = 2, .outputs = 1, .attr = {.axis = axis}};
-  struct tensor_desc y = a->desc;
-  if (axis < 0 || axis >= y.rank || b->desc.rank != y.rank)
-    return failed(g, FAIL(ERR_SHAPE, "concat: bad axis %d", axis));
-  y.dim[axis] += b->desc.dim[axis];
-  return apply(g, &op, (struct value *[]){a, b}, &y);
+  return graph_join(g, (struct value *[]){a, b}, 2, axis);
 }
 
 struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length) {
@@ -345,6 +354,13 @@ struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int
       .kind = OP_RESIZE, .inputs = 1, .outputs = 1, .attr = {.resize = how, .align_corners = align_corners}};
   struct tensor_desc y = TENSOR_DESC(x->desc.dtype, x->desc.dim[0], height, width, x->desc.dim[3]);
   return apply(g, &op, &x, &y);
+}
+
+struct value *graph_transpose(struct graph *g, struct value *x) {
+  if (!x) return NULL;
+  if (x->desc.rank != 2) return failed(g, FAIL(ERR_SHAPE, "transpose wants a matrix"));
+  struct op op = {.kind = OP_TRANSPOSE, .inputs = 1, .outputs = 1, .attr = {.permutation = {1, 0}}};
+  return apply(g, &op, &x, &TENSOR_DESC(x->desc.dtype, x->desc.dim[1], x->desc.dim[0]));
 }
 
 struct value *graph_pixels(struct graph *g, struct value *p, const double mean[3], const double std[3]) {

@@ -107,9 +107,11 @@ struct value *graph_embed(struct graph *g, struct value *id, struct value *table
 struct value *graph_take_row(struct graph *g, struct value *x, struct value *row);
 struct value *graph_take_plane(struct graph *g, struct value *x, struct value *plane);
 struct value *graph_concat(struct graph *g, struct value *a, struct value *b, int axis);
+struct value *graph_join(struct graph *g, struct value *const *part, int parts, int axis); // concat of 1 to OP_MAX_IN
 struct value *graph_slice(struct graph *g, struct value *x, int axis, int64_t start, int64_t length);
 struct value *graph_resize(struct graph *g, struct value *x, int64_t height, int64_t width, resize_t how,
                            bool align_corners);
+struct value *graph_transpose(struct graph *g, struct value *x); // a matrix
 struct value *graph_pixels(struct graph *g, struct value *p, const double mean[3], const double std[3]);
 struct value *graph_reshape(struct graph *g, struct value *x, const struct tensor_desc *to);
 // The loss of each sample [B]; *sums gets the [B,4] sums.

@@ -8,8 +8,23 @@
 #include <string.h>
 
 extern const struct model_arch clipseg_arch;
+extern const struct model_arch cris_arch;
+extern const struct model_arch unet_arch;
+extern const struct model_arch unetpp_arch;
+extern const struct model_arch deeplabv3plus_arch;
 
-static const struct model_arch *const arches[] = {&clipseg_arch};
+static const struct model_arch *const arches[] = {
+    &clipseg_arch,
+    &cris_arch,
+    &unet_arch,
+    &unetpp_arch,
+    &deeplabv3plus_arch,
+};
+
+// The classes of segmentation_models_pytorch, whose config.json has no model_type.
+static const struct {
+  const char *class, *arch;
+} classes[] = {{"Unet", "unet"}, {"UnetPlusPlus", "unetpp"}, {"DeepLabV3Plus", "deeplabv3plus"}};
 
 const struct model_arch *model_arch_find(const char *name) {
   for (size_t i = 0; i < sizeof arches / sizeof *arches; i++) {
@@ -85,11 +100,28 @@ static bool has_file(const char *directory, const char *name) {
   return snprintf(path, sizeof path, "%s/%s", directory, name) < (int)sizeof path && file_exists(path);
 }
 
+// By "model_type", else by smp's "_model_class".
+static status_t find_arch(const json_t *config, const char *where, const struct model_arch **out) {
+  const char *type = NULL, *class = NULL;
+  TRY(json_get_text_or(config, where, "model_type", NULL, &type));
+  TRY(json_get_text_or(config, where, "_model_class", NULL, &class));
+  for (size_t i = 0; !type && class && i < sizeof classes / sizeof *classes; i++) {
+    if (!strcmp(classes[i].class, class)) type = classes[i].arch;
+  }
+  *out = type ? model_arch_find(type) : NULL;
+  if (*out) return OK;
+  char known[256] = "";
+  for (size_t i = 0, used = 0; i < sizeof arches / sizeof *arches && used < sizeof known; i++)
+    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", arches[i]->name);
+  if (!type && !class) return FAIL(ERR_FORMAT, "%s: 'model_type' is missing (gridseg knows %s)", where, known);
+  return FAIL(ERR_UNSUPPORTED, "%s: %s '%s' is not one that gridseg knows (%s)", where,
+              type ? "model_type" : "_model_class", type ? type : class, known);
+}
+
 status_t model_open(const char *directory, struct model **out) {
   status_t st = OK;
   struct model *m = NULL;
   char *path = NULL;
-  const char *type;
   *out = NULL;
   TRY_GOTO(mem_alloc(&m, 1, sizeof *m), done);
   TRY_GOTO(mem_copy_text(&m->directory, directory), done);
@@ -97,10 +129,7 @@ status_t model_open(const char *directory, struct model **out) {
   if (!file_exists(path)) FAIL_GOTO(done, ERR_ARG, "%s is no model directory: it has no config.json", directory);
   TRY_GOTO(json_read(path, &m->config_json), done);
   if (!json_is_object(m->config_json)) FAIL_GOTO(done, ERR_FORMAT, "%s must be an object", path);
-  TRY_GOTO(json_get_text(m->config_json, path, "model_type", &type), done);
-  m->arch = model_arch_find(type);
-  if (!m->arch)
-    FAIL_GOTO(done, ERR_UNSUPPORTED, "%s: model_type '%s' is not one that gridseg knows (clipseg)", path, type);
+  TRY_GOTO(find_arch(m->config_json, path, &m->arch), done);
   TRY_GOTO(m->arch->configure(m->config_json, path, &m->config), done);
   TRY_GOTO(read_preprocess(m), done);
   m->has_weights = has_file(directory, "model.safetensors") || has_file(directory, "model.safetensors.index.json");
@@ -146,4 +175,22 @@ done:
   mem_free(&to);
   mem_free(&from);
   return st;
+}
+
+bool model_has_text(const struct model *model) {
+  int limit = 0, vocabulary = 0;
+  model->arch->text(model->config, &limit, &vocabulary);
+  return limit > 0;
+}
+
+int model_find_plane(const struct model *model, int planes, const char *class_name) {
+  const json_t *labels = json_object_get(model->config_json, "id2label");
+  if (planes == 1) return 0;
+  for (int i = 0; i < planes; i++) {
+    char number[16];
+    (void)snprintf(number, sizeof number, "%d", i);
+    const char *label = json_string_value(json_object_get(labels, number));
+    if (label && !strcmp(label, class_name)) return i;
+  }
+  return -1;
 }

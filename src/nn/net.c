@@ -39,23 +39,35 @@ static struct tensor_desc vector(const struct net *n, int64_t length) {
   return TENSOR_DESC(n->g->real, length);
 }
 
+// `bias` NULL: none.
 static struct value *linear(struct net *n, const char *name, struct value *x, int64_t out, struct init init,
-                            bool bias) {
+                            const struct init *bias) {
   if (!x) return NULL;
   struct net_scope s = net_enter(n, "%s", name);
   struct value *w = nn_parameter(n, "weight", &TENSOR_DESC(n->g->real, out, desc_columns(&x->desc)), init);
-  struct tensor_desc b = vector(n, out);
-  struct value *y = graph_linear(n->g, x, w, bias ? nn_parameter(n, "bias", &b, (struct init){INIT_ZEROS, 0}) : NULL);
+  struct tensor_desc each = vector(n, out);
+  struct value *y = graph_linear(n->g, x, w, bias ? nn_parameter(n, "bias", &each, *bias) : NULL);
   net_leave(n, s);
   return y;
 }
 
 struct value *nn_linear(struct net *n, const char *name, struct value *x, int64_t out, struct init init) {
-  return linear(n, name, x, out, init, true);
+  return linear(n, name, x, out, init, &(struct init){INIT_ZEROS, 0});
 }
 
 struct value *nn_linear_plain(struct net *n, const char *name, struct value *x, int64_t out, struct init init) {
-  return linear(n, name, x, out, init, false);
+  return linear(n, name, x, out, init, NULL);
+}
+
+struct value *nn_linear_with(struct net *n, const char *name, struct value *x, int64_t out, struct init weight,
+                             struct init bias) {
+  return linear(n, name, x, out, weight, &bias);
+}
+
+struct value *nn_linear_default(struct net *n, const char *name, struct value *x, int64_t out) {
+  if (!x) return NULL;
+  struct init init = nn_default_init(desc_columns(&x->desc));
+  return linear(n, name, x, out, init, &init);
 }
 
 struct value *nn_layernorm(struct net *n, const char *name, struct value *x, double epsilon) {
@@ -104,7 +116,8 @@ struct value *nn_conv2d(struct net *n, const char *name, struct value *x, const 
   int64_t in = desc_columns(&x->desc) / groups;
   struct value *w = nn_parameter(n, "weight", &TENSOR_DESC(n->g->real, c->out, in, c->kernel, c->kernel), c->init);
   struct tensor_desc each = vector(n, c->out);
-  struct value *b = c->bias ? nn_parameter(n, "bias", &each, nn_default_init(in * c->kernel * c->kernel)) : NULL;
+  struct init bias = c->zero_bias ? (struct init){INIT_ZEROS, 0} : nn_default_init(in * c->kernel * c->kernel);
+  struct value *b = c->bias ? nn_parameter(n, "bias", &each, bias) : NULL;
   struct value *y = graph_conv_grouped(n->g, x, w, b, c->stride, c->pad, dilation, groups);
   net_leave(n, s);
   return y;

@@ -30,16 +30,21 @@ struct value *nn_parameter(struct net *n, const char *name, const struct tensor_
 // torch.nn.Linear "name": y = x w' + b; nn_linear_plain has no bias. Biases start at 0.
 struct value *nn_linear(struct net *n, const char *name, struct value *x, int64_t out, struct init init);
 struct value *nn_linear_plain(struct net *n, const char *name, struct value *x, int64_t out, struct init init);
+// torch.nn.Linear "name" as torch starts it: weight and bias by nn_default_init; nn_linear_with says how both start.
+struct value *nn_linear_default(struct net *n, const char *name, struct value *x, int64_t out);
+struct value *nn_linear_with(struct net *n, const char *name, struct value *x, int64_t out, struct init weight,
+                             struct init bias);
 // torch.nn.LayerNorm "name" over the last dimension.
 struct value *nn_layernorm(struct net *n, const char *name, struct value *x, double epsilon);
 // torch.nn.Conv2d and ConvTranspose2d "name" on pictures [B,H,W,C], with bias unless `plain`, torch's default initialisation.
 struct value *nn_conv(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride, int pad);
 struct value *nn_conv_transpose(struct net *n, const char *name, struct value *x, int64_t out, int kernel, int stride);
-// torch.nn.Conv2d "name" with everything said. dilation and groups 0 stand for 1. `init` is the weight's; a bias has torch's default.
+// torch.nn.Conv2d "name" with everything said. dilation and groups 0 stand for 1. `init` is the weight's; a bias
+// has torch's default, or starts at 0.
 struct conv_spec {
   int64_t out;
   int kernel, stride, pad, dilation, groups;
-  bool bias;
+  bool bias, zero_bias; // zero_bias: the bias starts at 0
   struct init init;
 };
 struct value *nn_conv2d(struct net *n, const char *name, struct value *x, const struct conv_spec *spec);
@@ -58,6 +63,25 @@ void nn_attention_dropout(struct net *n, int64_t batch, double p, struct attenti
 // Multi-head self-attention with projections q_proj, k_proj, v_proj, out_proj (Vaswani et al. 2017; CLIP).
 struct value *nn_self_attention(struct net *n, const char *name, struct value *x, int heads, bool causal,
                                 struct init in, struct init out);
+// torch.nn.MultiheadAttention "name" with its in_proj_weight, in_proj_bias and out_proj. Keys from length[b] on are masked (NULL: none);
+// in training the probabilities go through dropout.
+struct multihead_spec {
+  int heads;
+  bool causal;
+  double dropout;
+  struct value *length;
+  struct init in, out; // of both weights; biases start at 0
+};
+struct value *nn_multihead_attention(struct net *n, const char *name, struct value *query, struct value *key,
+                                     struct value *value, const struct multihead_spec *s);
+// torch's own start of in_proj_weight for a width: Glorot and Bengio's uniform over all three projections.
+struct init nn_multihead_init(int64_t width);
+
+// Sine codes (Vaswani et al. 2017): channel 2i of position p is sin(p / 10000^(2i/width)), channel 2i+1 its cosine. Constants:
+// [1,length,width], and [1,height*width_of_grid,channels] with the column's code in the first half of channels, the row's in the second.
+struct value *nn_sine_code(struct net *n, int64_t length, int64_t width);
+struct value *nn_sine_code_2d(struct net *n, int64_t high, int64_t wide, int64_t channels);
+
 // fc1, activation, fc2.
 struct value *nn_mlp(struct net *n, const char *name, struct value *x, int64_t hidden, activation_t activation,
                      struct init in, struct init out);

@@ -29,6 +29,26 @@ static struct sampler_options sampler_options(const struct batches *b) {
                                   .shuffle = !b->o.scoring};
 }
 
+static bool is_augmented(const struct batches *b) {
+  return augment_is_on(b->o.augment);
+}
+
+// A text as every pose of a picture words it.
+static status_t add_text(struct batches *b, const char *text) {
+  struct augment_view pose[16];
+  int index, poses = 0;
+  if (is_augmented(b)) poses = augment_poses(b->o.augment, pose);
+  if (!poses) return features_add_prompt(b->features, text, &index);
+  for (int i = 0; i < poses; i++) {
+    char *turned;
+    TRY(augment_text(&pose[i], text, &turned));
+    status_t st = features_add_prompt(b->features, turned, &index);
+    mem_free(&turned);
+    TRY(st);
+  }
+  return OK;
+}
+
 // Every text that the sampler may draw for a sample.
 static status_t add_prompts(struct batches *b, int p, int64_t sample) {
   const struct pool *pool = b->o.pools[p];
@@ -36,22 +56,40 @@ static status_t add_prompts(struct batches *b, int p, int64_t sample) {
   bool random = !strcmp(b->o.prompt, "random");
   for (int k = 0; k < info->prompt_kinds; k++) {
     if (random ? !strcmp(info->prompt_kind[k], "p0") : strcmp(info->prompt_kind[k], b->o.prompt) != 0) continue;
-    int wordings = pool_count_wordings(pool, sample, k), index;
+    int wordings = pool_count_wordings(pool, sample, k);
     for (int w = 0; w < wordings; w++) {
       const char *text = pool_get_prompt(pool, sample, k, w);
-      if (text) TRY(features_add_prompt(b->features, text, &index));
+      if (text) TRY(add_text(b, text));
     }
   }
   return OK;
 }
 
-static status_t add_all(struct batches *b) {
-  int index;
+static status_t find_plane(const struct batches *b, int p, int64_t sample, int *plane) {
+  struct pool_sample s;
+  TRY(pool_get_sample(b->o.pools[p], sample, &s));
+  *plane = model_find_plane(b->o.model, b->o.planes, s.class_name);
+  if (*plane >= 0) return OK;
+  const struct pool_info *info = pool_get_info(b->o.pools[p]);
+  return FAIL(ERR_ARG,
+              "sample %s/%s/%s is of class '%s', which none of the %d planes of %s is about (id2label in config.json)",
+              info->name, info->split, s.name, s.class_name, b->o.planes, b->o.model->directory);
+}
+
+static status_t check_planes(const struct batches *b) {
+  int plane;
   for (int p = 0; p < b->o.pool_count; p++) {
-    TRY(features_add_pool(b->features, b->o.pools[p], &b->feature_pool[p]));
+    for (int64_t i = 0; i < pool_get_info(b->o.pools[p])->samples; i++) TRY(find_plane(b, p, i, &plane));
+  }
+  return OK;
+}
+
+static status_t add_all(struct batches *b) {
+  for (int p = 0; p < b->o.pool_count; p++) {
+    TRY(features_add_pool(b->features, b->o.pools[p], is_augmented(b) ? b->o.augment : NULL, &b->feature_pool[p]));
     for (int64_t i = 0; i < pool_get_info(b->o.pools[p])->samples && !b->o.literal; i++) TRY(add_prompts(b, p, i));
   }
-  return b->o.literal ? features_add_prompt(b->features, b->o.prompt, &index) : OK;
+  return b->o.literal ? add_text(b, b->o.prompt) : OK;
 }
 
 // Which samples lack the prompt: each by name for who wants to know, the count and the first for everybody.
@@ -83,6 +121,7 @@ status_t batches_create(const struct batches_options *options, struct features *
   const struct sampler_options so = sampler_options(b);
   TRY_GOTO(sampler_create(&so, &b->sampler), done);
   TRY_GOTO(warn_of_missing(b), done);
+  TRY_GOTO(check_planes(b), done);
   TRY_GOTO(add_all(b), done);
   TRY_GOTO(mem_alloc(&b->share.sample, (size_t)batches_largest(b), sizeof *b->share.sample), done);
   *out = b;
@@ -113,21 +152,40 @@ int batches_largest(const struct batches *b) {
   return (int)(n / b->o.ranks + (n % b->o.ranks != 0));
 }
 
-// A reader that begins at a step; one pass when scoring, so that nothing is read ahead for nobody.
+// What is read from a step on; one pass when scoring, so that nothing is read ahead for nobody.
+static struct prefetch_options prefetch_options(const struct batches *b, int64_t epoch, int64_t step) {
+  return (struct prefetch_options){.sampler = sampler_options(b),
+                                   .rank = b->o.rank,
+                                   .world = b->o.ranks,
+                                   .images = b->o.pixels,
+                                   .depth = READ_AHEAD,
+                                   .first_epoch = (uint64_t)epoch,
+                                   .first_batch = step,
+                                   .epochs = b->o.scoring ? 1 : 0,
+                                   .augment = is_augmented(b) ? b->o.augment : NULL,
+                                   .bank = !b->o.pixels};
+}
+
 static status_t begin_at(struct batches *b, int64_t epoch, int64_t step) {
   prefetch_destroy(&b->prefetch);
-  const struct prefetch_options po = {.sampler = sampler_options(b),
-                                      .rank = b->o.rank,
-                                      .world = b->o.ranks,
-                                      .images = b->o.pixels,
-                                      .depth = READ_AHEAD,
-                                      .first_epoch = (uint64_t)epoch,
-                                      .first_batch = step,
-                                      .epochs = b->o.scoring ? 1 : 0};
+  const struct prefetch_options po = prefetch_options(b, epoch, step);
   TRY(prefetch_create(&po, &b->prefetch));
   b->next_epoch = epoch;
   b->next_step = step;
   return OK;
+}
+
+// The view that a sample shows, as a number of the bank, and the words that go with it.
+static status_t find_view(const struct batches *b, const struct sample_ref *ref, const struct pool_sample *sample,
+                          const char *text, int64_t *number, char **turned) {
+  const struct prefetch_options po = prefetch_options(b, 0, 0);
+  struct augment_view view;
+  TRY(prefetch_view(&po, ref, b->batch->epoch, &view));
+  if (po.bank) {
+    const char *pool = pool_get_info(b->o.pools[ref->pool])->name;
+    *number = augment_pick(b->o.augment, pool, sample->image_name, b->batch->epoch);
+  }
+  return text ? augment_text(&view, text, turned) : OK;
 }
 
 static status_t fill(struct batches *b, int64_t i) {
@@ -138,13 +196,18 @@ static status_t fill(struct batches *b, int64_t i) {
   struct pool_sample info;
   TRY(pool_get_sample(pool, ref->sample, &info));
   const char *text = ref->kind < 0 ? b->o.prompt : pool_get_prompt(pool, ref->sample, ref->kind, ref->wording);
-  int prompt = text ? features_find_prompt(b->features, text) : -1;
+  char *turned = NULL;
+  int64_t view = 0;
+  if (is_augmented(b)) TRY(find_view(b, ref, &info, text, &view, &turned));
+  int prompt = text ? features_find_prompt(b->features, turned ? turned : text) : -1;
+  mem_free(&turned);
   if (prompt < 0) return FAIL(ERR_FORMAT, "sample %s: its prompt was not listed", info.name);
   s->mask = b->batch->masks + (size_t)i * area;
-  s->image = features_image(b->features, b->feature_pool[ref->pool], info.image);
+  s->image = features_image(b->features, b->feature_pool[ref->pool], info.image, view);
   if (!s->image) s->image = b->batch->images + (size_t)i * area * 3;
   s->condition = features_prompt(b->features, prompt, &s->length);
-  return OK;
+  s->number = b->batch->first + i - b->batch->index * sampler_batch(b->sampler);
+  return find_plane(b, ref->pool, ref->sample, &s->plane);
 }
 
 status_t batches_get(struct batches *b, int64_t epoch, int64_t step, const struct share **out) {

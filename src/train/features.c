@@ -18,14 +18,17 @@ struct prompt {
 
 struct picture_pool {
   const struct pool *pool;
-  const void **feature; // [images]
+  const struct augment *augment; // NULL: one view, the picture itself
+  int64_t views;
+  const void **feature; // [images, views]
+  const char **name;    // [images], with augment
 };
 
 // One value that the store lacks.
 struct wanted {
   source_t source;
   int pool, prompt;
-  int64_t image;
+  int64_t image, view;
   struct key key;
 };
 
@@ -38,7 +41,7 @@ struct features {
   int chain[CHAINS]; // 1 + first prompt, 0: none
   struct picture_pool *pool;
   size_t pools, pool_room;
-  uint8_t *pixels; // one picture
+  uint8_t *pixels; // two pictures
   size_t pixels_size;
 };
 
@@ -57,20 +60,35 @@ void features_destroy(struct features **features) {
     mem_free(&f->prompt[i].text);
     mem_free(&f->prompt[i].ids);
   }
-  for (size_t i = 0; i < f->pools; i++) mem_free(&f->pool[i].feature);
+  for (size_t i = 0; i < f->pools; i++) {
+    mem_free(&f->pool[i].feature);
+    mem_free(&f->pool[i].name);
+  }
   mem_free(&f->prompt);
   mem_free(&f->pool);
   mem_free(&f->pixels);
   mem_free(features);
 }
 
-status_t features_add_pool(struct features *f, const struct pool *pool, int *index) {
+// Pictures are drawn by name.
+static status_t name_pictures(struct picture_pool *p) {
+  const struct pool_info *info = pool_get_info(p->pool);
+  TRY(mem_alloc(&p->name, (size_t)info->images, sizeof(char *)));
+  for (int64_t i = 0; i < info->samples; i++) {
+    struct pool_sample s;
+    TRY(pool_get_sample(p->pool, i, &s));
+    p->name[s.image] = s.image_name;
+  }
+  return OK;
+}
+
+status_t features_add_pool(struct features *f, const struct pool *pool, const struct augment *augment, int *index) {
   TRY(mem_grow(&f->pool, &f->pool_room, f->pools + 1, sizeof *f->pool));
   struct picture_pool *p = &f->pool[f->pools];
-  *p = (struct picture_pool){.pool = pool};
-  TRY(mem_alloc(&p->feature, (size_t)pool_get_info(pool)->images, sizeof *p->feature));
+  *p = (struct picture_pool){.pool = pool, .augment = augment, .views = augment ? augment->views : 1};
   *index = (int)f->pools++;
-  return OK;
+  TRY(mem_alloc(&p->feature, (size_t)pool_get_info(pool)->images, (size_t)p->views * sizeof *p->feature));
+  return augment ? name_pictures(p) : OK;
 }
 
 static unsigned chain_of(const char *text) {
@@ -83,6 +101,15 @@ int features_find_prompt(const struct features *f, const char *text) {
   return i;
 }
 
+static status_t encode(const struct features *f, const char *text, struct prompt *p) {
+  const struct tokenizer *t = f->o.tokenizer;
+  if (!t) return OK;
+  TRY(mem_alloc(&p->ids, (size_t)tokenizer_limit(t), sizeof *p->ids));
+  TRY(tokenizer_encode(t, text, strlen(text), p->ids, &p->length));
+  while (f->o.pad && p->length < tokenizer_limit(t)) p->ids[p->length++] = tokenizer_end(t);
+  return OK;
+}
+
 status_t features_add_prompt(struct features *f, const char *text, int *index) {
   *index = features_find_prompt(f, text);
   if (*index >= 0) return OK;
@@ -90,8 +117,7 @@ status_t features_add_prompt(struct features *f, const char *text, int *index) {
   struct prompt p = {0};
   TRY_GOTO(mem_grow(&f->prompt, &f->prompt_room, f->prompts + 1, sizeof *f->prompt), done);
   TRY_GOTO(mem_copy_text(&p.text, text), done);
-  TRY_GOTO(mem_alloc(&p.ids, (size_t)tokenizer_limit(f->o.tokenizer), sizeof *p.ids), done);
-  TRY_GOTO(tokenizer_encode(f->o.tokenizer, text, strlen(text), p.ids, &p.length), done);
+  TRY_GOTO(encode(f, text, &p), done);
   unsigned c = chain_of(text);
   p.next = f->chain[c] - 1;
   f->prompt[f->prompts] = p;
@@ -106,10 +132,39 @@ done:
 
 // ---- what is wanted -------------------------------------------------------------------------------------------------
 
+// The view of a picture: its pixels before, and what is done to them.
+static status_t view_of(const struct features *f, const struct wanted *w, struct augment_view *out) {
+  const struct picture_pool *p = &f->pool[w->pool];
+  const struct pool_info *info = pool_get_info(p->pool);
+  if (!p->name[w->image]) return FAIL(ERR_FORMAT, "pool %s: image %lld has no sample", info->name, (long long)w->image);
+  augment_draw(p->augment, info->name, p->name[w->image], info->size, (uint64_t)w->view, out);
+  return OK;
+}
+
+static status_t key_of_view(struct features *f, const struct wanted *w, struct key *key) {
+  struct augment_view v;
+  struct key_builder *b = NULL;
+  TRY(view_of(f, w, &v));
+  TRY(key_begin(&b, "view of a picture"));
+  status_t st = key_add_key(b, "picture", key);
+  if (st == OK) st = key_add_int(b, "mirror", v.mirror);
+  if (st == OK) st = key_add_int(b, "flip", v.flip);
+  if (st == OK) st = key_add_int(b, "turns", v.turns);
+  if (st == OK) st = key_add_real(b, "zoom", v.zoom);
+  if (st == OK) st = key_add_real(b, "left", v.left);
+  if (st == OK) st = key_add_real(b, "top", v.top);
+  if (st == OK) st = key_add_real(b, "contrast", v.contrast);
+  if (st == OK) st = key_add_real(b, "brightness", v.brightness);
+  if (st == OK) return key_finish(&b, key);
+  CLEANUP(key_finish(&b, NULL));
+  return st;
+}
+
 static status_t key_of(struct features *f, struct wanted *w) {
   struct key input;
   if (w->source == SOURCE_IMAGE) {
     TRY(pool_image_key(f->pool[w->pool].pool, w->image, &input));
+    if (f->pool[w->pool].augment) TRY(key_of_view(f, w, &input));
   } else {
     const struct prompt *p = &f->prompt[w->prompt];
     TRY(feature_text_key(p->ids, p->length, &input));
@@ -118,7 +173,9 @@ static status_t key_of(struct features *f, struct wanted *w) {
 }
 
 static const void **place_of(struct features *f, const struct wanted *w) {
-  return w->source == SOURCE_IMAGE ? &f->pool[w->pool].feature[w->image] : &f->prompt[w->prompt].feature;
+  if (w->source == SOURCE_CONDITION) return &f->prompt[w->prompt].feature;
+  const struct picture_pool *p = &f->pool[w->pool];
+  return &p->feature[w->image * p->views + w->view];
 }
 
 // Look `w` up; a value that is not there joins the list.
@@ -145,8 +202,9 @@ static status_t list_missing(struct features *f, struct wanted **list, size_t *c
   }
   if (network_feature_bytes(f->o.network, SOURCE_IMAGE)) {
     for (size_t p = 0; p < f->pools; p++) {
-      for (int64_t i = 0; i < pool_get_info(f->pool[p].pool)->images; i++) {
-        struct wanted w = {.source = SOURCE_IMAGE, .pool = (int)p, .image = i};
+      int64_t views = f->pool[p].views;
+      for (int64_t i = 0; i < pool_get_info(f->pool[p].pool)->images * views; i++) {
+        struct wanted w = {.source = SOURCE_IMAGE, .pool = (int)p, .image = i / views, .view = i % views};
         TRY(look_up(f, w, list, &room, count));
       }
     }
@@ -177,10 +235,15 @@ static status_t compute(struct features *f, const struct wanted *w, void *value)
   size_t side = (size_t)pool_get_info(pool)->size, bytes = side * side * 3;
   if (bytes > f->pixels_size) {
     mem_free(&f->pixels);
-    TRY(mem_alloc(&f->pixels, bytes, 1));
+    TRY(mem_alloc(&f->pixels, bytes, 2));
     f->pixels_size = bytes;
   }
   TRY(pool_read_image(pool, w->image, f->pixels));
+  if (f->pool[w->pool].augment) {
+    struct augment_view v;
+    TRY(view_of(f, w, &v));
+    augment_apply(&v, (int)side, 3, f->pixels, f->pixels + bytes);
+  }
   return network_compute_feature(f->o.network, w->source, f->pixels, 0, value);
 }
 
@@ -289,8 +352,9 @@ done:
   return st;
 }
 
-const void *features_image(const struct features *f, int pool, int64_t image) {
-  return f->pool[pool].feature[image];
+const void *features_image(const struct features *f, int pool, int64_t image, int64_t view) {
+  const struct picture_pool *p = &f->pool[pool];
+  return p->feature[image * p->views + view];
 }
 
 const void *features_prompt(const struct features *f, int prompt, int *length) {

@@ -8,9 +8,16 @@
 #include <string.h>
 
 // A tensor of the file that is no parameter: buffers that older versions of the public code saved are known and passed over.
+static bool ends_in(const char *name, const char *end) {
+  size_t n = strlen(name), m = strlen(end);
+  return n >= m && !strcmp(name + n - m, end);
+}
 static bool is_known_buffer(const char *name) {
-  size_t n = strlen(name), m = strlen("position_ids");
-  return n >= m && !strcmp(name + n - m, "position_ids");
+  return ends_in(name, "position_ids");
+}
+// BatchNorm's count of steps, which nothing is computed from; files of torch before 0.4.1 lack it.
+static bool is_counter(const char *name) {
+  return ends_in(name, "num_batches_tracked");
 }
 
 static status_t check_weights(const struct network *n) {
@@ -19,6 +26,7 @@ static status_t check_weights(const struct network *n) {
     const struct network_parameter *p = &n->parameter[i];
     const struct safetensors_entry *e = safetensors_find(n->weights, p->name);
     char want[DESC_TEXT], met[DESC_TEXT];
+    if (!e && p->stored == DTYPE_I64) continue;
     if (!e) return FAIL(ERR_FORMAT, "%s: tensor %s is missing, wanted %s", path, p->name, desc_text(&p->desc, want));
     if (!desc_same_shape(&e->desc, &p->desc)) {
       return FAIL(ERR_SHAPE, "%s: tensor %s is %s, wanted %s", path, p->name, desc_text(&e->desc, met),
@@ -73,9 +81,11 @@ static status_t make_table(struct network *n, const struct built *b) {
     TRY_GOTO(mem_copy_text(&name, v->name), done);
     n->parameter[i] = (struct network_parameter){.name = name,
                                                  .desc = v->desc,
+                                                 .stored = is_counter(name) ? DTYPE_I64 : DTYPE_F32,
                                                  .init = v->init,
                                                  .trained = v->gradient != NULL,
                                                  .decay = v->decay,
+                                                 .tracked = v->tracked,
                                                  .offset = -1};
     if (!v->gradient) continue;
     const struct value *root = v->gradient->base ? v->gradient->base : v->gradient;
@@ -118,49 +128,6 @@ done:
   return st;
 }
 
-// What the feature of one source is made of. A frozen part that does no arithmetic worth keeping (normalised pixels) is
-// no feature: the source is then live from its input on.
-static status_t plan_source(struct network *n, const struct built *b, const uint8_t *leaf, source_t s) {
-  status_t st = OK;
-  struct value **tap = NULL;
-  size_t count;
-  struct source *source = &n->source[s];
-  TRY_GOTO(network_find_taps(n, b, leaf, s, &tap, &count), done);
-  double flops = 0;
-  for (size_t i = 0; i < b->graph->nodes; i++) { // the nodes of this source alone
-    const struct value *y = b->graph->node[i]->out[0];
-    if (y && b->depends[y->id] == 1u << s) flops += op_flops(&b->graph->node[i]->op);
-  }
-  if (count == 0 || flops == 0) {
-    n->live[s] = true;
-    goto done;
-  }
-  TRY_GOTO(mem_alloc(&source->tap, count, sizeof *source->tap), done);
-  source->taps = count;
-  for (size_t i = 0; i < count; i++) {
-    struct tap *t = &source->tap[i];
-    *t = (struct tap){.desc = tap[i]->desc, .offset = source->bytes, .bytes = desc_bytes(&tap[i]->desc)};
-    source->bytes += size_round_up(t->bytes, MEM_ALIGN);
-  }
-done:
-  mem_free(&tap);
-  return st;
-}
-
-static status_t plan_sources(struct network *n, const struct built *b) {
-  status_t st = OK;
-  struct value **wanted = NULL;
-  size_t count;
-  uint8_t *leaf = NULL;
-  TRY_GOTO(network_wanted(n, b, n->options.train ? UNIT_STEP : UNIT_FORWARD, &wanted, &count), done);
-  TRY_GOTO(graph_frontier(b->graph, wanted, count, b->depends, PART_LIVE, &leaf), done);
-  for (int s = 0; s < SOURCES; s++) TRY_GOTO(plan_source(n, b, leaf, (source_t)s), done);
-done:
-  mem_free(&leaf);
-  mem_free(&wanted);
-  return st;
-}
-
 status_t network_create(const struct model *model, struct backend *backend, const struct network_options *options,
                         struct network **out) {
   status_t st = OK;
@@ -174,12 +141,13 @@ status_t network_create(const struct model *model, struct backend *backend, cons
   n->options = *options;
   n->real = options->precision == PRECISION_FP64 ? DTYPE_F64 : DTYPE_F32;
   model->arch->text(model->config, &n->text_limit, &vocabulary);
-  TRY_GOTO(built_create(n, 1, n->text_limit, &b), done);
+  TRY_GOTO(built_create(n, 1, n->text_limit, options->train, &b), done);
+  n->planes = b.planes->desc.rank == 4 ? (int)b.planes->desc.dim[3] : 1;
   TRY_GOTO(make_table(n, &b), done);
   TRY_GOTO(open_weights(n), done);
   if (n->weights) TRY_GOTO(check_weights(n), done);
   TRY_GOTO(make_arenas(n), done);
-  TRY_GOTO(plan_sources(n, &b), done);
+  TRY_GOTO(network_plan(n, &b), done);
   *out = n;
   n = NULL;
 done:
@@ -200,7 +168,7 @@ void network_destroy(struct network **network) {
     char *name = (char *)(uintptr_t)n->parameter[i].name;
     mem_free(&name);
   }
-  for (int s = 0; s < SOURCES; s++) mem_free(&n->source[s].tap);
+  network_plan_destroy(n);
   ops->free(n->backend, &n->arena);
   ops->free(n->backend, &n->gradients);
   ops->free(n->backend, (void **)&n->decay);
@@ -221,6 +189,9 @@ const struct network_parameter *network_parameter_at(const struct network *n, si
 int64_t network_arena_count(const struct network *n) {
   return n->arena_count;
 }
+int network_planes(const struct network *n) {
+  return n->planes;
+}
 void *network_weights(struct network *n) {
   return n->arena;
 }
@@ -240,6 +211,11 @@ status_t network_set_parameter(struct network *n, size_t i, const float *in) {
   double *wide = NULL;
   const void *bytes = in;
   size_t count = (size_t)desc_count(&n->parameter[i].desc);
+  float counted;
+  if (n->parameter[i].tracked && n->parameter[i].stored == DTYPE_I64) { // network_get_parameter adds the steps
+    counted = in[0] - (float)n->batches;
+    bytes = in = &counted;
+  }
   TRY_GOTO(network_memory(n, i, &memory), done);
   if (n->real == DTYPE_F64) {
     TRY_GOTO(mem_alloc(&wide, count, sizeof *wide), done);
@@ -248,7 +224,7 @@ status_t network_set_parameter(struct network *n, size_t i, const float *in) {
   }
   TRY_GOTO(n->backend->ops->copy_in(n->backend, memory, bytes, count * dtype_bytes(n->real), NULL), done);
   n->given[i] = true;
-  if (!n->parameter[i].trained) { // what was made from it is made again
+  if (!n->parameter[i].trained && !n->parameter[i].tracked) { // what was made from it is made again
     for (size_t k = 0; k < n->constants; k++) n->backend->ops->free(n->backend, &n->constant[k].memory);
     n->constants = 0;
     for (int k = 0; k < MAX_UNITS; k++) unit_destroy(n, &n->unit[k]);
@@ -265,7 +241,8 @@ void network_drop_features(struct network *n) {
   for (size_t i = 0; i < n->constants; i++) ops->free(n->backend, &n->constant[i].memory);
   n->constants = 0;
   for (size_t i = 0; i < n->parameters; i++) {
-    if (n->memory[i] && n->parameter[i].offset < 0 && !n->given[i]) ops->free(n->backend, &n->memory[i]);
+    const struct network_parameter *p = &n->parameter[i];
+    if (n->memory[i] && !p->trained && !p->tracked && !n->given[i]) ops->free(n->backend, &n->memory[i]);
   }
   ops->free(n->backend, &n->workspace);
   n->workspace_bytes = 0;

@@ -20,7 +20,12 @@ struct network_options {
   bool encoders; // train the encoders too
   loss_t loss;
   bool profile;  // time every operation, for network_print_profile
-  uint64_t seed; // of the random initialisation, where the directory has no weights
+  bool study;    // quirks: study
+  uint64_t seed; // of the random initialisation, where the directory has no weights, and of dropout
+  // The sum of `values` over all ranks, in rank order: for BatchNorms that normalise by the batch of all ranks. NULL: by what
+  // this rank has.
+  status_t (*exchange)(void *context, double *values, size_t count);
+  void *exchange_context;
 };
 
 typedef enum {
@@ -37,12 +42,14 @@ status_t network_create(const struct model *model, struct backend *backend, cons
                         struct network **out);
 void network_destroy(struct network **network);
 
-// One parameter of the public state dict, in the order of declaration.
+// One parameter or buffer of the public state dict, in the order of declaration.
 struct network_parameter {
   const char *name;
   struct tensor_desc desc;
+  dtype_t stored; // in files: F32, or I64 of a counter (num_batches_tracked)
   struct init init;
   bool trained, decay;
+  bool tracked; // not trained, but changed by every network_step: running statistics and counters of trained BatchNorms
   int64_t offset; // of a trained parameter in the flat arenas, in elements; -1 when frozen
 };
 size_t network_parameter_count(const struct network *n);
@@ -69,12 +76,17 @@ status_t network_compute_feature(struct network *n, source_t source, const void 
 // asked for.
 void network_drop_features(struct network *n);
 
+// Planes of the model's output; each sample has one of them.
+int network_planes(const struct network *n);
+
 // One sample of a step. A source with a feature is given by its feature, one without by its input.
 struct network_sample {
   const void *image;     // feature, or uint8 [S,S,3]
-  const void *condition; // feature, or int32 ids[length], or uint8 [S,S,3]
-  int length;            // true length of ids
+  const void *condition; // feature, or int32 ids[length], or uint8 [S,S,3]; unused by a model without prompts
+  int length;            // true length of ids, with a feature too
   const uint8_t *mask;   // [S,S] 0/1; unused by network_forward
+  int plane;             // of the output that this sample is about
+  int64_t number;        // position in the batch of all ranks: what dropout draws for it does not depend on the rank
 };
 
 // Called between operations of a step, so that communication progresses. `ready`: all gradients in [0, ready) of the arena are final.
@@ -86,14 +98,18 @@ struct network_hook {
 // With options.profile: what every operation took, for each executable that is still kept.
 status_t network_print_profile(const struct network *n, FILE *out);
 
+// network_forward and network_loss evaluate: running statistics, no dropout, in a network that trains too. network_step trains.
+
 // Logits [count,S,S] fp32 into host memory. count >= 1.
 status_t network_forward(struct network *n, const struct network_sample *samples, int count, float *logits);
 // Per-sample losses and sums (sum p, sum t, sum pt, sum BCE; p = sigmoid) without gradients; logits may be NULL.
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits);
-// As network_loss, and the gradients of scale * (sum of losses) into the arena (overwritten). count == 0 zeroes the arena and calls the
-// hook once with everything ready. A NaN or infinite loss is ERR_NUMERIC naming the sample's position.
-status_t network_step(struct network *n, const struct network_sample *samples, int count, double scale,
+// As network_loss in training mode, and the gradients of scale * (sum of losses) into the arena (overwritten). `step` numbers the
+// draws of dropout. count == 0 zeroes the arena and calls the hook once with everything ready. With options.exchange every rank takes
+// part in every exchange of the step, whatever its count and even when its own part fails; running statistics are then the same
+// everywhere. A NaN or infinite loss is ERR_NUMERIC naming the sample's position.
+status_t network_step(struct network *n, const struct network_sample *samples, int count, double scale, int64_t step,
                       const struct network_hook *hook, float *loss, float (*sums)[4], float *logits);
 
 #endif

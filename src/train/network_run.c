@@ -1,6 +1,5 @@
 // network_run.c: executables of a network, features, and steps.
 #include "base/mem.h"
-#include "base/parallel.h"
 #include "train/network_state.h"
 
 #include <math.h>
@@ -14,7 +13,8 @@ void unit_destroy(struct network *n, struct unit **unit) {
   const struct backend_ops *ops = n->backend->ops;
   executable_destroy(&u->executable);
   built_destroy(&u->built);
-  void **inputs[] = {&u->pixels, &u->condition_pixels, &u->ids, &u->row, &u->target, &u->scale};
+  void **inputs[] = {&u->pixels, &u->condition_pixels, &u->ids,  &u->row, &u->lengths, &u->noise,
+                     &u->plane,  &u->target,           &u->scale};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) ops->free(n->backend, inputs[i]);
   for (size_t i = 0; i < u->leaves; i++) ops->free(n->backend, &u->leaf[i]);
   for (size_t i = 0; i < u->outputs; i++) ops->free(n->backend, &u->output[i]);
@@ -28,9 +28,11 @@ static status_t bind_inputs(struct network *n, struct unit *u) {
   const struct {
     const char *name;
     void **memory;
-  } inputs[] = {{"pixels", &u->pixels}, {"condition_pixels", &u->condition_pixels},
-                {"ids", &u->ids},       {"row", &u->row},
-                {"target", &u->target}, {"scale", &u->scale}};
+  } inputs[] = {{"pixels", &u->pixels},  {"condition_pixels", &u->condition_pixels},
+                {"ids", &u->ids},        {"row", &u->row},
+                {"length", &u->lengths}, {"noise", &u->noise},
+                {"plane", &u->plane},    {"target", &u->target},
+                {"scale", &u->scale}};
   for (size_t i = 0; i < executable_external_count(u->executable); i++) {
     const struct value *v = executable_external_at(u->executable, i);
     if (v->kind != VALUE_INPUT) continue;
@@ -43,19 +45,20 @@ static status_t bind_inputs(struct network *n, struct unit *u) {
   return OK;
 }
 
-// Buffers for the features that the live part reads: the taps of both sources, in order.
+// Buffers for the features that the live part reads: the leaves of both sources, in order.
 static status_t bind_leaves(struct network *n, struct unit *u, const uint8_t *leaf) {
   status_t st = OK;
   struct value **tap = NULL;
   TRY(mem_alloc(&u->leaf, n->source[0].taps + n->source[1].taps + 1, sizeof *u->leaf));
   for (int s = 0; s < SOURCES; s++) {
+    const struct source *source = &n->source[s];
     size_t count;
     mem_free(&tap);
-    TRY_GOTO(network_find_taps(n, &u->built, leaf, (source_t)s, &tap, &count), done);
-    if (count > n->source[s].taps)
-      FAIL_GOTO(done, ERR_SHAPE, "the frozen part has %zu results, planned %zu", count, n->source[s].taps);
+    TRY_GOTO(network_find_taps(&u->built, leaf, (source_t)s, &tap, &count), done);
+    if (count != source->leaves[u->kind])
+      FAIL_GOTO(done, ERR_SHAPE, "the frozen part has %zu results, planned %zu", count, source->leaves[u->kind]);
     for (size_t i = 0; i < count; i++) {
-      size_t each = n->source[s].tap[i].bytes;
+      size_t each = source->tap[source->order[u->kind][i]].bytes;
       if (desc_bytes(&tap[i]->desc) != each * (size_t)u->batch) {
         FAIL_GOTO(done, ERR_SHAPE, "result %zu of the frozen part changes with the batch", i);
       }
@@ -68,14 +71,21 @@ done:
   return st;
 }
 
-// Bind gradients to their places in the arena, and learn after which step how much of it is final.
+// Bind gradients to their places in the arena, and learn after which step how much of it is final. New statistics go where the old
+// ones stand.
 static status_t bind_gradients(struct network *n, struct unit *u) {
   size_t steps = executable_nodes(u->executable);
   TRY(mem_alloc(&u->ready, steps ? steps : 1, sizeof *u->ready));
   for (size_t s = 0; s < steps; s++) u->ready[s] = n->arena_count;
   for (size_t i = 0; i < n->parameters; i++) {
     const struct value *g = u->built.parameter[i]->gradient;
+    const struct value *next = u->built.parameter[i]->update;
     int64_t offset = n->parameter[i].offset;
+    void *memory;
+    if (next) {
+      TRY(network_memory(n, i, &memory));
+      TRY(executable_bind(u->executable, next, memory));
+    }
     if (!g) continue;
     TRY(executable_bind(u->executable, g, (char *)n->gradients + (size_t)offset * dtype_bytes(n->real)));
     int made = executable_step_of(u->executable, g);
@@ -96,6 +106,16 @@ static status_t bind_outputs(struct network *n, struct unit *u, struct value **t
   return OK;
 }
 
+// The exchanges of a step, as its executable calls them; a rank without samples adds nothing.
+static status_t exchange(void *context, double *values, size_t count) {
+  struct network *n = context;
+  if (n->absent) memset(values, 0, count * sizeof *values);
+  status_t st = n->options.exchange(n->options.exchange_context, values, count);
+  if (st != OK) n->lost = true;
+  n->exchanged++;
+  return st;
+}
+
 static status_t fill_live_unit(struct network *n, struct unit *u) {
   status_t st = OK;
   struct value **wanted = NULL;
@@ -105,8 +125,10 @@ static status_t fill_live_unit(struct network *n, struct unit *u) {
   TRY_GOTO(graph_frontier(u->built.graph, wanted, count, u->built.depends, PART_LIVE, &leaf), done);
   struct executable_options o = {.leaf = leaf, .depends = u->built.depends, .profile = n->options.profile};
   if (u->kind == UNIT_STEP) {
-    o.bound = wanted + 3;
-    o.bounds = count - 3;
+    o.bound = wanted + NETWORK_RESULTS;
+    o.bounds = count - NETWORK_RESULTS;
+    o.exchange = n->options.exchange ? exchange : NULL;
+    o.exchange_context = n;
   }
   TRY_GOTO(executable_create(u->built.graph, n->backend, wanted, count, &o, &u->executable), done);
   TRY_GOTO(network_bind_frozen(n, &u->built, u->executable, leaf), done);
@@ -122,12 +144,12 @@ done:
 // The frozen part of one source, for one input. The taps are those of the live part of the same graph.
 static status_t fill_feature_unit(struct network *n, struct unit *u, source_t s) {
   status_t st = OK;
-  struct value **wanted = NULL, **tap = NULL;
-  uint8_t *live_leaf = NULL, *leaf = NULL;
-  size_t count, taps;
-  TRY_GOTO(network_wanted(n, &u->built, n->options.train ? UNIT_STEP : UNIT_FORWARD, &wanted, &count), done);
-  TRY_GOTO(graph_frontier(u->built.graph, wanted, count, u->built.depends, PART_LIVE, &live_leaf), done);
-  TRY_GOTO(network_find_taps(n, &u->built, live_leaf, s, &tap, &taps), done);
+  struct value **tap = NULL;
+  uint8_t *leaf = NULL;
+  size_t taps;
+  TRY_GOTO(network_taps(n, &u->built, network_main_kind(n), s, &tap, &taps), done);
+  if (taps != n->source[s].taps)
+    FAIL_GOTO(done, ERR_SHAPE, "a feature has %zu parts, planned %zu", taps, n->source[s].taps);
   TRY_GOTO(graph_frontier(u->built.graph, tap, taps, u->built.depends, PART_FEATURE, &leaf), done);
   // Packing pays for pictures, of which there are many of one shape; a text runs once for its length.
   bool pack = u->length == 0;
@@ -142,14 +164,11 @@ static status_t fill_feature_unit(struct network *n, struct unit *u, source_t s)
   TRY_GOTO(bind_outputs(n, u, tap, taps), done);
 done:
   mem_free(&leaf);
-  mem_free(&live_leaf);
   mem_free(&tap);
-  mem_free(&wanted);
   return st;
 }
 
-// The unit for a kind and shape, made when it is not there.
-static status_t get_unit(struct network *n, unit_kind_t kind, int batch, int length, struct unit **out) {
+status_t unit_get(struct network *n, unit_kind_t kind, int batch, int length, struct unit **out) {
   int slot = 0;
   n->tick++;
   for (int i = 0; i < MAX_UNITS; i++) {
@@ -176,7 +195,7 @@ static status_t get_unit(struct network *n, unit_kind_t kind, int batch, int len
   u->batch = batch;
   u->length = length;
   u->used = n->tick;
-  TRY_GOTO(built_create(n, batch, length ? length : n->text_limit, &u->built), done);
+  TRY_GOTO(built_create(n, batch, length ? length : n->text_limit, network_mode(n, kind), &u->built), done);
   if (kind == UNIT_FEATURE_IMAGE || kind == UNIT_FEATURE_CONDITION) {
     TRY_GOTO(fill_feature_unit(n, u, kind == UNIT_FEATURE_IMAGE ? SOURCE_IMAGE : SOURCE_CONDITION), done);
   } else {
@@ -190,133 +209,13 @@ done:
   return st;
 }
 
-// ---- features ------------------------------------------------------------------------------------------------------
-
-size_t network_feature_bytes(const struct network *n, source_t source) {
-  return n->source[source].bytes;
-}
-
-struct contents {
-  struct network *n;
-  struct key *key; // by parameter
-  bool *known;
-};
-
-static status_t hash_parameter(void *context, size_t i, int worker) {
-  (void)worker;
-  struct contents *c = context;
-  struct network *n = c->n;
-  if (!c->known[i]) return OK;
-  const struct network_parameter *p = &n->parameter[i];
-  const struct safetensors_entry *e = n->weights && !n->memory[i] ? safetensors_find(n->weights, p->name) : NULL;
-  if (e && e->desc.dtype == DTYPE_F32) return key_sha256(e->data, desc_bytes(&e->desc), &c->key[i]);
-  float *copy = NULL;
-  TRY(mem_alloc(&copy, (size_t)desc_count(&p->desc), sizeof *copy));
-  status_t st = network_host_copy(n, i, copy);
-  if (st == OK) st = key_sha256(copy, (size_t)desc_count(&p->desc) * sizeof *copy, &c->key[i]);
-  mem_free(&copy);
-  return st;
-}
-
-static size_t parameter_index(const struct network *n, const char *name) {
-  size_t i = 0;
-  while (i < n->parameters && strcmp(n->parameter[i].name, name)) i++;
-  return i;
-}
-
-// First pass: which parameters a feature depends on. Second pass: their content.
-static status_t note_leaf(void *context, const struct value *leaf, struct key *out) {
-  struct contents *c = context;
-  memset(out, 0, sizeof *out);
-  if (leaf->kind == VALUE_PARAMETER) c->known[parameter_index(c->n, leaf->name)] = true;
-  return OK;
-}
-
-static status_t content_leaf(void *context, const struct value *leaf, struct key *out) {
-  struct contents *c = context;
-  if (leaf->kind != VALUE_PARAMETER) return key_sha256(leaf->name, strlen(leaf->name), out);
-  *out = c->key[parameter_index(c->n, leaf->name)];
-  return OK;
-}
-
-static status_t make_base_key(struct network *n, source_t s) {
-  status_t st = OK;
-  struct built b = {0};
-  struct contents c = {.n = n};
-  struct value **wanted = NULL, **tap = NULL;
-  uint8_t *leaf = NULL;
-  struct key_builder *k = NULL;
-  size_t count, taps;
-  struct key each;
-  TRY_GOTO(built_create(n, 1, n->text_limit, &b), done);
-  TRY_GOTO(mem_alloc(&c.key, n->parameters, sizeof *c.key), done);
-  TRY_GOTO(mem_alloc(&c.known, n->parameters, sizeof *c.known), done);
-  TRY_GOTO(network_wanted(n, &b, n->options.train ? UNIT_STEP : UNIT_FORWARD, &wanted, &count), done);
-  TRY_GOTO(graph_frontier(b.graph, wanted, count, b.depends, PART_LIVE, &leaf), done);
-  TRY_GOTO(network_find_taps(n, &b, leaf, s, &tap, &taps), done);
-  for (size_t i = 0; i < taps; i++) TRY_GOTO(graph_signature(b.graph, tap[i], note_leaf, &c, &each), done);
-  TRY_GOTO(parallel_for(n->parameters, n->backend->threads, hash_parameter, &c), done);
-  TRY_GOTO(key_begin(&k, "feature"), done);
-  TRY_GOTO(key_add_text(k, "numerics", n->backend->ops->numerics(n->backend)), done);
-  TRY_GOTO(key_add_int(k, "threads", n->backend->threads), done);
-  for (size_t i = 0; i < taps; i++) {
-    TRY_GOTO(graph_signature(b.graph, tap[i], content_leaf, &c, &each), done);
-    TRY_GOTO(key_add_key(k, "tap", &each), done);
-  }
-  TRY_GOTO(key_finish(&k, &n->source[s].base), done);
-  n->source[s].has_base = true;
-done:
-  CLEANUP(key_finish(&k, NULL));
-  mem_free(&leaf);
-  mem_free(&tap);
-  mem_free(&wanted);
-  mem_free(&c.known);
-  mem_free(&c.key);
-  built_destroy(&b);
-  return st;
-}
-
-status_t network_feature_key(struct network *n, source_t source, const struct key *input, struct key *out) {
-  if (!n->source[source].has_base) TRY(make_base_key(n, source));
-  struct key_builder *k = NULL;
-  TRY(key_begin(&k, "feature of an input"));
-  status_t st = key_add_key(k, "base", &n->source[source].base);
-  if (st == OK) st = key_add_key(k, "input", input);
-  CLEANUP(key_finish(&k, out));
-  return st;
-}
-
-static size_t picture_bytes(const struct network *n) {
+size_t network_picture_bytes(const struct network *n) {
   return (size_t)n->options.size * (size_t)n->options.size * 3;
 }
 
-static status_t check_length(const struct network *n, int length) {
+status_t network_check_length(const struct network *n, int length) {
   if (length >= 1 && length <= n->text_limit) return OK;
   return FAIL(ERR_SHAPE, "a text of %d tokens: the model takes 1 to %d", length, n->text_limit);
-}
-
-status_t network_compute_feature(struct network *n, source_t source, const void *input, int length, void *feature) {
-  const struct source *s = &n->source[source];
-  if (s->bytes == 0) return FAIL(ERR_ARG, "this input has no feature: its encoder is trained");
-  bool is_text = source == SOURCE_CONDITION && n->options.condition == CONDITION_TEXT;
-  struct unit *u;
-  if (is_text) TRY(check_length(n, length));
-  TRY(get_unit(n, source == SOURCE_IMAGE ? UNIT_FEATURE_IMAGE : UNIT_FEATURE_CONDITION, 1, is_text ? length : 0, &u));
-  const struct backend_ops *ops = n->backend->ops;
-  if (is_text) {
-    int32_t row = n->model->arch->pooled_token(n->model->config, input, length);
-    TRY(ops->copy_in(n->backend, u->ids, input, (size_t)length * sizeof(int32_t), NULL));
-    TRY(ops->copy_in(n->backend, u->row, &row, sizeof row, NULL));
-  } else {
-    void *to = source == SOURCE_IMAGE ? u->pixels : u->condition_pixels;
-    TRY(ops->copy_in(n->backend, to, input, picture_bytes(n), NULL));
-  }
-  TRY(network_reserve(n, executable_arena_bytes(u->executable)));
-  TRY(executable_run(u->executable, n->workspace, NULL, NULL, NULL));
-  for (size_t i = 0; i < s->taps; i++) {
-    TRY(ops->copy_out(n->backend, (char *)feature + s->tap[i].offset, u->output[i], s->tap[i].bytes, NULL));
-  }
-  return OK;
 }
 
 // ---- steps ---------------------------------------------------------------------------------------------------------
@@ -325,44 +224,75 @@ static status_t load_features(struct network *n, struct unit *u, const struct ne
   size_t leaf = 0;
   for (int s = 0; s < SOURCES; s++) {
     const struct source *source = &n->source[s];
-    for (size_t i = 0; source->bytes && i < source->taps && leaf < u->leaves; i++, leaf++) {
+    for (size_t i = 0; i < source->leaves[u->kind]; i++, leaf++) {
+      const struct tap *t = &source->tap[source->order[u->kind][i]];
       for (int k = 0; k < u->batch; k++) {
         const char *from = s == SOURCE_IMAGE ? samples[k].image : samples[k].condition;
-        TRY(n->backend->ops->copy_in(n->backend, (char *)u->leaf[leaf] + (size_t)k * source->tap[i].bytes,
-                                     from + source->tap[i].offset, source->tap[i].bytes, NULL));
+        TRY(n->backend->ops->copy_in(n->backend, (char *)u->leaf[leaf] + (size_t)k * t->bytes, from + t->offset,
+                                     t->bytes, NULL));
       }
     }
   }
   return OK;
 }
 
-// Texts of a batch are padded to the longest by repeating their last token: what stands behind the pooled token cannot reach it.
-static status_t load_texts(struct network *n, struct unit *u, const struct network_sample *samples) {
-  status_t st = OK;
-  int32_t *ids = NULL, *row = NULL;
-  size_t width = (size_t)u->length;
-  TRY_GOTO(mem_alloc(&ids, (size_t)u->batch * width, sizeof *ids), done);
-  TRY_GOTO(mem_alloc(&row, (size_t)u->batch, sizeof *row), done);
+// Texts of a batch are padded to the longest by repeating their last token: what stands behind the pooled token cannot reach it, or
+// is masked by the text's length.
+static status_t load_ids(struct network *n, struct unit *u, const struct network_sample *samples) {
+  int32_t *ids = NULL;
+  size_t width = u->length ? (size_t)u->length : (size_t)n->text_limit;
+  TRY(mem_alloc(&ids, (size_t)u->batch * width, sizeof *ids));
   for (int k = 0; k < u->batch; k++) {
     const int32_t *from = samples[k].condition;
-    row[k] = n->model->arch->pooled_token(n->model->config, from, samples[k].length);
     for (size_t i = 0; i < width; i++) {
       ids[(size_t)k * width + i] = from[i < (size_t)samples[k].length ? i : (size_t)samples[k].length - 1];
     }
   }
-  TRY_GOTO(n->backend->ops->copy_in(n->backend, u->ids, ids, (size_t)u->batch * width * sizeof *ids, NULL), done);
-  TRY_GOTO(n->backend->ops->copy_in(n->backend, u->row, row, (size_t)u->batch * sizeof *row, NULL), done);
-done:
-  mem_free(&row);
+  status_t st = n->backend->ops->copy_in(n->backend, u->ids, ids, (size_t)u->batch * width * sizeof *ids, NULL);
   mem_free(&ids);
   return st;
 }
 
+status_t unit_load_texts(struct network *n, struct unit *u, const struct network_sample *samples) {
+  const struct backend_ops *ops = n->backend->ops;
+  if (u->ids) TRY(load_ids(n, u, samples));
+  for (int k = 0; k < u->batch; k++) {
+    const struct network_sample *s = &samples[k];
+    if (u->row) {
+      int32_t row = n->model->arch->pooled_token(n->model->config, s->condition, s->length);
+      TRY(ops->copy_in(n->backend, (int32_t *)u->row + k, &row, sizeof row, NULL));
+    }
+    if (u->lengths) {
+      int32_t length = s->length;
+      TRY(network_check_length(n, s->length));
+      TRY(ops->copy_in(n->backend, (int32_t *)u->lengths + k, &length, sizeof length, NULL));
+    }
+  }
+  return OK;
+}
+
+// What dropout draws for a sample, and the plane that it is about.
+static status_t load_numbers(struct network *n, struct unit *u, const struct network_sample *samples, int64_t step) {
+  const struct backend_ops *ops = n->backend->ops;
+  for (int k = 0; k < u->batch; k++) {
+    const struct network_sample *s = &samples[k];
+    const uint32_t noise[4] = {(uint32_t)n->options.seed, (uint32_t)(n->options.seed >> 32), (uint32_t)step,
+                               (uint32_t)s->number};
+    int32_t plane = s->plane;
+    if (plane < 0 || plane >= n->planes) {
+      return FAIL(ERR_ARG, "sample %d is about plane %d of a model with %d", k, plane, n->planes);
+    }
+    if (u->noise) TRY(ops->copy_in(n->backend, (uint32_t *)u->noise + 4 * k, noise, sizeof noise, NULL));
+    if (u->plane) TRY(ops->copy_in(n->backend, (int32_t *)u->plane + k, &plane, sizeof plane, NULL));
+  }
+  return OK;
+}
+
 static status_t load_samples(struct network *n, struct unit *u, const struct network_sample *samples) {
   const struct backend_ops *ops = n->backend->ops;
-  size_t picture = picture_bytes(n), mask = picture / 3;
+  size_t picture = network_picture_bytes(n), mask = picture / 3;
   TRY(load_features(n, u, samples));
-  if (u->ids) TRY(load_texts(n, u, samples));
+  TRY(unit_load_texts(n, u, samples));
   for (size_t k = 0; k < (size_t)u->batch; k++) {
     if (u->pixels) TRY(ops->copy_in(n->backend, (char *)u->pixels + k * picture, samples[k].image, picture, NULL));
     if (u->condition_pixels) {
@@ -398,21 +328,22 @@ static status_t after_step(void *context, int step) {
 
 static status_t check_lengths(const struct network *n, const struct network_sample *samples, int count, int *longest) {
   *longest = 0;
-  if (!n->live[SOURCE_CONDITION] || n->options.condition != CONDITION_TEXT) return OK;
+  if (!n->live[SOURCE_CONDITION] || n->options.condition != CONDITION_TEXT || !n->text_limit) return OK;
   for (int i = 0; i < count; i++) {
-    TRY(check_length(n, samples[i].length));
+    TRY(network_check_length(n, samples[i].length));
     if (samples[i].length > *longest) *longest = samples[i].length;
   }
   return OK;
 }
 
 static status_t run(struct network *n, unit_kind_t kind, const struct network_sample *samples, int count, double scale,
-                    const struct network_hook *hook, float *loss, float (*sums)[4], float *logits) {
+                    int64_t step, const struct network_hook *hook, float *loss, float (*sums)[4], float *logits) {
   struct unit *u;
   int length;
   TRY(check_lengths(n, samples, count, &length));
-  TRY(get_unit(n, kind, count, length, &u));
+  TRY(unit_get(n, kind, count, length, &u));
   TRY(load_samples(n, u, samples));
+  TRY(load_numbers(n, u, samples, step));
   if (u->scale) {
     float narrow = (float)scale;
     const void *from = n->real == DTYPE_F64 ? (const void *)&scale : (const void *)&narrow;
@@ -433,20 +364,76 @@ static status_t run(struct network *n, unit_kind_t kind, const struct network_sa
 }
 
 status_t network_forward(struct network *n, const struct network_sample *samples, int count, float *logits) {
-  return run(n, UNIT_FORWARD, samples, count, 0, NULL, NULL, NULL, logits);
+  return run(n, UNIT_FORWARD, samples, count, 0, 0, NULL, NULL, NULL, logits);
 }
 
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits) {
-  return run(n, UNIT_LOSS, samples, count, 0, NULL, loss, sums, logits);
+  return run(n, UNIT_LOSS, samples, count, 0, 0, NULL, loss, sums, logits);
 }
 
-status_t network_step(struct network *n, const struct network_sample *samples, int count, double scale,
+// ---- steps with exchanges ------------------------------------------------------------------------------------------
+
+// A step that broke off here goes on elsewhere: take part in the exchanges that are left.
+static status_t join_rest(struct network *n, status_t mine) {
+  status_t st = OK;
+  double *zeros = NULL;
+  char *message = NULL;
+  size_t most = 1;
+  for (size_t i = n->exchanged; i < n->exchanges; i++) most = n->exchange[i] > most ? n->exchange[i] : most;
+  TRY_GOTO(mem_copy_text(&message, status_message()), done);
+  TRY_GOTO(mem_alloc(&zeros, most, sizeof *zeros), done);
+  while (n->exchanged < n->exchanges && !n->lost) {
+    memset(zeros, 0, most * sizeof *zeros);
+    TRY_GOTO(exchange(n, zeros, n->exchange[n->exchanged]), done);
+  }
+done:
+  if (message) status_set_message(message);
+  mem_free(&message);
+  mem_free(&zeros);
+  return mine;
+}
+
+static status_t zero_gradients(struct network *n) {
+  return n->backend->ops->fill_zero(n->backend, n->gradients, (size_t)n->arena_count * dtype_bytes(n->real), NULL);
+}
+
+// The step of a rank without samples: a black picture and an empty text go through the same operations, so that this rank's running
+// statistics take the same bits as the others'; it adds nothing to any sum.
+static status_t run_absent(struct network *n, int64_t step) {
+  status_t st = OK;
+  uint8_t *zeros = NULL;
+  float loss[1], sums[1][4];
+  size_t bytes = network_picture_bytes(n);
+  for (int s = 0; s < SOURCES; s++) bytes = n->source[s].bytes > bytes ? n->source[s].bytes : bytes;
+  TRY_GOTO(mem_alloc(&zeros, bytes, 1), done);
+  const struct network_sample nobody = {.image = zeros, .condition = zeros, .length = 1, .mask = zeros};
+  n->absent = true;
+  st = run(n, UNIT_STEP, &nobody, 1, 0, step, NULL, loss, sums, NULL);
+  if (st == ERR_NUMERIC && n->exchanged == n->exchanges) st = OK; // a loss of nothing
+  if (st == OK) st = zero_gradients(n);
+done:
+  mem_free(&zeros);
+  return st;
+}
+
+status_t network_step(struct network *n, const struct network_sample *samples, int count, double scale, int64_t step,
                       const struct network_hook *hook, float *loss, float (*sums)[4], float *logits) {
   if (!n->options.train) return FAIL(ERR_ARG, "this network was made for evaluation: it has no backward pass");
-  if (count > 0) return run(n, UNIT_STEP, samples, count, scale, hook, loss, sums, logits);
-  TRY(n->backend->ops->fill_zero(n->backend, n->gradients, (size_t)n->arena_count * dtype_bytes(n->real), NULL));
-  return hook ? hook->progress(hook->context, n->arena_count) : OK;
+  status_t st;
+  bool together = n->options.exchange && n->exchanges;
+  n->exchanged = 0;
+  n->absent = false;
+  if (count > 0) {
+    st = run(n, UNIT_STEP, samples, count, scale, step, hook, loss, sums, logits);
+  } else {
+    st = together ? run_absent(n, step) : zero_gradients(n);
+  }
+  n->absent = true; // whatever is left to exchange
+  if (st != OK && together) st = join_rest(n, st);
+  n->batches++;
+  TRY(st);
+  return count == 0 && hook ? hook->progress(hook->context, n->arena_count) : OK;
 }
 
 status_t network_print_profile(const struct network *n, FILE *out) {

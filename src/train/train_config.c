@@ -26,8 +26,11 @@ static const struct config_key keys[] = {
      CONFIG_RECIPE},
     {"prompt", CONFIG_TEXT, "p6", "", 0, 0, NULL,
      "Prompt kind of the pool (p0..p9), random (every kind but p0), or one literal text in quotes for all samples.", 0},
-    {"train.encoders", CONFIG_BOOL, "false", "", 0, 0, NULL,
-     "Train the encoders too; without, their outputs are computed once.", 0},
+    {"train.encoders", CONFIG_BOOL, MODEL, "", 0, 0, NULL,
+     "Train the encoders too; without, their outputs are computed once.", CONFIG_RECIPE},
+    {"train.sync_batchnorm", CONFIG_BOOL, "true", "", 0, 0, NULL,
+     "BatchNorm normalises by the batch of all ranks; false: each rank by its share, and rank 0's statistics are kept.",
+     0},
     {"train.loss", CONFIG_CHOICE, "dice_ce (dice_only with quirks: study)", "", 0, 0, "dice_ce|dice_only|monai14",
      "Loss of one sample: soft Dice + 0.2 BCE on logits, soft Dice alone, or soft Dice + 0.2 BCE of the squashed map.",
      CONFIG_RECIPE},
@@ -54,6 +57,19 @@ static const struct config_key keys[] = {
     {"train.threshold", CONFIG_REAL, MODEL, "", 0, 1, NULL, "A pixel whose probability is above this is foreground.",
      CONFIG_RECIPE},
     {"train.seed", CONFIG_INT, "42", "", 0, 1e15, NULL, "Seed of order, prompts and random initial weights.", 0},
+    {"augment.mirror", CONFIG_BOOL, "false", "", 0, 0, NULL,
+     "Half of the training pictures are mirrored; left and right change places in the words of a place too.", 0},
+    {"augment.flip", CONFIG_BOOL, "false", "", 0, 0, NULL, "The same with top and bottom.", 0},
+    {"augment.turns", CONFIG_BOOL, "false", "", 0, 0, NULL, "Training pictures are turned by 0 to 3 quarter turns.", 0},
+    {"augment.scale", CONFIG_REAL, "0", "", 0, 4, NULL,
+     "Zoom between 1 / (1 + scale) and 1 + scale, at a random place; what lies outside is black.", 0},
+    {"augment.brightness", CONFIG_REAL, "0", "", 0, 1, NULL, "Up to this share of full white is added or taken away.",
+     0},
+    {"augment.contrast", CONFIG_REAL, "0", "", 0, 1, NULL,
+     "Distances from the mean grey are multiplied by 1 - contrast to 1 + contrast.", 0},
+    {"augment.views", CONFIG_INT, "8", "", 1, 4096, NULL,
+     "With a frozen image encoder every picture has so many fixed views, computed once; else each epoch draws anew.",
+     0},
     {"precision", CONFIG_CHOICE, "fp32", "", 0, 0, "fp32|bf16",
      "Arithmetic of the large operations; sums, losses, weights and moments stay fp32.", 0},
     {"quirks", CONFIG_CHOICE, "none", "", 0, 0, "none|study",
@@ -103,6 +119,7 @@ static status_t set_real(struct config *c, const char *name, double value) {
 static status_t fill_recipe(struct config *c, const struct model_recipe *r) {
   bool study = !strcmp(config_text(c, "quirks"), "study");
   TRY(set_int(c, "size", r->size));
+  TRY(config_set_default(c, "train.encoders", r->encoders ? "true" : "false"));
   TRY(set_int(c, "train.batch", r->batch));
   TRY(set_real(c, "train.lr", r->lr));
   TRY(set_real(c, "train.weight_decay", r->weight_decay));
@@ -133,6 +150,17 @@ static void read_schedule(const struct config *c, struct train_options *o) {
                                             .clip = config_real(c, "train.clip")};
 }
 
+static void read_augment(const struct config *c, struct train_options *o) {
+  o->augment = (struct augment){.mirror = config_bool(c, "augment.mirror"),
+                                .flip = config_bool(c, "augment.flip"),
+                                .turns = config_bool(c, "augment.turns"),
+                                .scale = config_real(c, "augment.scale"),
+                                .brightness = config_real(c, "augment.brightness"),
+                                .contrast = config_real(c, "augment.contrast"),
+                                .views = config_int(c, "augment.views"),
+                                .seed = o->seed};
+}
+
 static void read_rest(const struct config *c, struct train_options *o) {
   o->out = config_text(c, "out");
   o->store_dir = config_text(c, "store.dir");
@@ -155,10 +183,12 @@ status_t train_config_resolve(struct config *c, const struct model_arch *arch, s
   }
   TRY(fill_recipe(c, &arch->recipe));
   read_schedule(c, o);
+  read_augment(c, o);
   read_rest(c, o);
   o->prompt = config_text(c, "prompt");
   o->prompt_literal = config_quoted(c, "prompt");
   o->quirks_study = !strcmp(config_text(c, "quirks"), "study");
+  o->sync_batchnorm = config_bool(c, "train.sync_batchnorm");
   o->precision_name = config_text(c, "precision");
   o->loss_name = config_text(c, "train.loss");
   if (o->quirks_study && strcmp(o->loss_name, "dice_only")) {
@@ -172,6 +202,7 @@ status_t train_config_resolve(struct config *c, const struct model_arch *arch, s
       .train = true,
       .encoders = config_bool(c, "train.encoders"),
       .loss = loss_of(o->loss_name),
+      .study = o->quirks_study,
       .seed = o->seed,
   };
   return OK;

@@ -3,6 +3,7 @@
 #define GRIDSEG_TRAIN_TRAIN_CONFIG_H
 
 #include "base/config.h"
+#include "data/augment.h"
 #include "train/network.h"
 #include "train/optimizer.h"
 
@@ -12,6 +13,7 @@ extern const struct config_table train_table;
 struct train_options {
   struct network_options network;
   struct optimizer_options optimizer;
+  struct augment augment;
   double lr, threshold;
   int64_t epochs, batch;
   uint64_t seed;
@@ -26,7 +28,7 @@ struct train_options {
   int64_t checkpoint_keep;
   const char *dump_dir; // NULL: no dump
   int64_t dump_step;
-  bool quirks_study;
+  bool quirks_study, sync_batchnorm;
   const char *precision_name, *loss_name;
 };
 

@@ -31,8 +31,8 @@ void trainer_name_sample(const struct trainer *t, const struct batches *from, co
 // Forward, backward and the exchange of gradients; the exchange takes place even when this rank's part failed.
 static status_t gradients(struct trainer *t, const struct share *b) {
   struct network_hook hook = {.progress = progress, .context = t->buckets};
-  status_t st = network_step(t->network, b ? b->sample : NULL, b ? b->count : 0, b ? 1.0 / (double)b->total : 0, &hook,
-                             t->loss, t->sums, t->logits);
+  status_t st = network_step(t->network, b ? b->sample : NULL, b ? b->count : 0, b ? 1.0 / (double)b->total : 0,
+                             t->at.step, &hook, t->loss, t->sums, t->logits);
   if (st == ERR_NUMERIC && b) trainer_name_sample(t, t->train, b);
   if (st == OK) return bucket_finish(t->buckets, NULL);
   char *message; // joining the others may replace it

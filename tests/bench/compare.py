@@ -17,6 +17,19 @@ ASKED = [
     ("read_pool", None, 2000, "packed samples in random order, images/s a core"),
     ("clipseg_ranks_2x1_over_1x1", None, 1.9, "2 ranks of one thread over 1, from the store"),
 ]
+
+# Every other model: asked of a training step and of evaluation, against the better of PyTorch's two layouts.
+for model, fp32 in (("cris", 1.25), ("unet", 1.15), ("unetpp", 1.05), ("deeplabv3plus", 1.15)):
+    for case in ("train", "eval"):
+        for precision, least in (("fp32", fp32), ("bf16", 1.3)):
+            ASKED.append((f"{model}_{case}_{precision}", f"torch_{model}_{case}_{precision}", least, f"{model} {case}, {precision}"))
+for precision in ("fp32", "bf16"):
+    ASKED += [
+        (f"biomedclipseg_train_towers_{precision}", f"torch_biomedclipseg_train_{precision}", 1.5, f"biomedclipseg, towers running, {precision}"),
+        (f"biomedclipseg_train_store_{precision}", f"torch_biomedclipseg_train_{precision}", 25, f"biomedclipseg from the store, {precision}, against the study's step"),
+        (f"biomedclipseg_train_store_{precision}", f"torch_biomedclipseg_store_{precision}", None, f"biomedclipseg from the store, {precision}, against PyTorch's decoder on cached towers"),
+        (f"biomedclipseg_eval_{precision}", f"torch_biomedclipseg_eval_{precision}", 1.5, f"biomedclipseg eval, {precision}"),
+    ]
 EPOCHS = 15  # of the finetuning that is asked about
 
 
@@ -54,6 +67,9 @@ for ours, theirs, least, what in ASKED:
     ratio = statistics.median(values[ours])
     if theirs:
         other = statistics.median(values[theirs])
+        last = theirs + "_channels_last"
+        if last in values:
+            other = max(other, statistics.median(values[last]))
         ratio = other / ratio if units[ours] == "s" else ratio / other
     verdict = "" if least is None else f"  asked {least}: {'reached' if ratio >= least else 'NOT reached'}"
     print(f"{what}: {ratio:.3g}{'x' if theirs else ''}{verdict}")

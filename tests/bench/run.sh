@@ -4,7 +4,9 @@
 #   tests/bench/run.sh [--rounds N] [--quick] [--finetune-epochs N] [NAME ...]
 #
 #   NAME       some of them (all): clipseg_train_towers_fp32 clipseg_train_towers_bf16 clipseg_train_store_fp32
-#              clipseg_train_store_bf16 clipseg_eval_10_prompts clipseg_ranks_2x1_over_1x1 read_pool pack clipseg_finetune_fp32
+#              clipseg_train_store_bf16 clipseg_eval_10_prompts clipseg_ranks_2x1_over_1x1 read_pool pack clipseg_finetune_fp32,
+#              and for biomedclipseg cris unet unetpp deeplabv3plus: MODEL, or MODEL_train_fp32 MODEL_train_bf16 MODEL_eval_fp32
+#              MODEL_eval_bf16 (biomedclipseg: train_towers, train_store). CRIS wants $MEDVLSM, a checkout of the study's code
 #   --rounds   how often each pair of programs is timed (3); the finetuning always once
 #   --quick    leaves out torch.compile (a minute and a half to compile) and the finetuning (about twenty minutes)
 #   --finetune-epochs   PyTorch finetunes for so many epochs only; the time of 15 is computed from them. gridseg does all 15.
@@ -20,7 +22,7 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=${2:-}; shift ;;
     --quick) quick=yes ;;
     --finetune-epochs) epochs=${2:-}; shift ;;
-    -*) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    -*) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     *) names="$names $1" ;;
   esac
   [ $# -gt 0 ] && shift
@@ -41,6 +43,14 @@ lines=$out/lines.jsonl
 : >"$out/torch.log"
 failed=0
 
+model_case() { # MODEL CASE_OF_TORCH CASE_OF_OURS PRECISION: PyTorch in both of its layouts, ours once
+  local name=$1_$3_$4
+  wanted "$1" || wanted "$name" || return 0
+  say "$name"
+  rival "$1" "$2" --precision "$4"
+  case $1 in unet* | deeplab* | cris) rival "$1" "$2" --precision "$4" --channels-last ;; esac
+  ours --steps 5 "$name"
+}
 wanted() { [ -z "$names" ] || [[ " $names " == *" $1 "* ]]; }
 say() { echo "  $1 (load $(cut -d' ' -f1 /proc/loadavg))" >&2; }
 ours() { # ARGUMENTS of gridseg bench
@@ -59,6 +69,12 @@ theirs() { # ARGUMENTS of torch_clipseg.py
   echo "torch_clipseg.py $* failed: $out/torch.log" >&2
   failed=1
 }
+rival() { # ARGUMENTS of torch_models.py
+  [ -x "$python" ] || return 0
+  "$python" tests/bench/torch_models.py "$@" --threads "$threads" 2>>"$out/torch.log" >>"$lines" && return
+  echo "torch_models.py $* failed: $out/torch.log" >&2
+  failed=1
+}
 [ -x "$gridseg" ] || echo "no gridseg at $gridseg: PyTorch alone" >&2
 [ -x "$python" ] || echo "no torch at $python: gridseg alone (tests/peer/run.sh makes the environment)" >&2
 
@@ -72,6 +88,15 @@ for round in $(seq "$rounds"); do
       theirs "train_$kind" --precision $precision
       ours "$name"
     done
+  done
+  for precision in fp32 bf16; do
+    for model in cris unet unetpp deeplabv3plus; do
+      model_case $model train train $precision
+      model_case $model eval eval $precision
+    done
+    model_case biomedclipseg train train_towers $precision
+    model_case biomedclipseg store train_store $precision
+    model_case biomedclipseg eval eval $precision
   done
   if wanted clipseg_eval_10_prompts; then
     say clipseg_eval_10_prompts

@@ -1,5 +1,5 @@
-// generated.h: the rule of generated weights and inputs that make_clipseg.py states in its head, in C. The published-size
-// golden commits none of them: both sides draw them from Philox by tensor name. test_generated.c holds the two together.
+// generated.h: the rule of generated weights and inputs that rule.py states in its head, in C. The published-size
+// goldens commit none of them: both sides draw them from Philox by tensor name. test_generated.c holds the two together.
 #ifndef GRIDSEG_TESTS_GENERATED_H
 #define GRIDSEG_TESTS_GENERATED_H
 
@@ -29,25 +29,45 @@ static inline int generated_ends(const char *name, const char *end) {
   return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-// Fill a parameter by its public name: `count` elements whose first dimension is `first_dim` (1 for a scalar).
-static inline void generated_weight(const char *name, int64_t first_dim, int64_t count, float *out) {
-  double amplitude = sqrt(3.0 / (double)(count / first_dim));
-  float centre = 0.0f;
-  if (strncmp(name, "decoder.transposed_convolution.", 31) == 0 && !generated_ends(name, ".0.weight"))
-    amplitude = 2.0 * sqrt(3.0 / (double)first_dim);
-  if (generated_ends(name, "logit_scale")) {
-    centre = 2.6592f;
-    amplitude = 0.0;
-  } else if (strstr(name, "norm") && generated_ends(name, ".weight")) {
-    centre = 1.0f;
-    amplitude = 0.1;
-  } else if (generated_ends(name, ".bias")) {
-    amplitude = 0.1;
-  } else if (generated_ends(name, "token_embedding.weight") || generated_ends(name, "position_embedding.weight") ||
-             generated_ends(name, "class_embedding")) {
-    amplitude = 0.5;
+struct generated_rule {
+  double centre, amplitude;
+};
+
+// The first clause of the rule that fits a tensor of `count` elements whose first dimension is `first_dim` (1 for a scalar).
+static inline struct generated_rule generated_rule_of(const char *name, int64_t first_dim, int64_t count) {
+  static const struct {
+    const char *end;
+    struct generated_rule rule;
+  } by_end[] = {{"logit_scale", {2.6592, 0}},
+                {"num_batches_tracked", {0, 0}},
+                {"running_var", {1, 0.3}},
+                {"running_mean", {0, 0.1}},
+                {"bn3.weight", {0.25, 0.1}},
+                {".weight", {1, 0.1}}, // norms, see below
+                {"bias", {0, 0.1}},
+                {"token_embedding.weight", {0, 0.5}},
+                {"position_embedding.weight", {0, 0.5}},
+                {"_embeddings.weight", {0, 0.5}},
+                {"class_embedding", {0, 0.5}},
+                {"positional_embedding", {0, 0.5}},
+                {"cls_token", {0, 0.5}},
+                {"pos_embed", {0, 0.5}}};
+  const int64_t fan = count / first_dim;
+  for (size_t i = 0; i < sizeof by_end / sizeof *by_end; i++) {
+    if (!generated_ends(name, by_end[i].end)) continue;
+    if (!strcmp(by_end[i].end, ".weight") && !strstr(name, "norm") && fan != 1) continue;
+    return by_end[i].rule;
   }
-  const float a = (float)amplitude;
+  if (strncmp(name, "decoder.transposed_convolution.", 31) == 0 && !generated_ends(name, ".0.weight"))
+    return (struct generated_rule){0, 2.0 * sqrt(3.0 / (double)first_dim)};
+  if (!strcmp(name, "proj.txt.weight")) return (struct generated_rule){0, 0.1 * sqrt(3.0 / (double)fan)};
+  return (struct generated_rule){0, sqrt(3.0 / (double)fan)};
+}
+
+// Fill a parameter by its public name.
+static inline void generated_weight(const char *name, int64_t first_dim, int64_t count, float *out) {
+  const struct generated_rule rule = generated_rule_of(name, first_dim, count);
+  const float centre = (float)rule.centre, a = (float)rule.amplitude;
   const uint64_t stream = rng_stream(name);
   for (int64_t i = 0; i < count; i += 4) {
     uint32_t word[4];

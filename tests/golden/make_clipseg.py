@@ -6,151 +6,35 @@ safetensors, numpy 1.26.4.  README.md beside this file says what each file and t
     make_clipseg.py --widen [--out DIR]        clipseg_full: torch's own distances also as this processor or setting has them
                                                (ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2: another order of sums)
 
-The rule of generated values.  Weights and inputs of the published size are too large to commit, so both sides make them
-from the counter-based generator of src/base/rng.h (Philox 4x32-10), and the tiny models use the same rule:
-
-    word(name, i)   = rng_block(seed, rng_stream(name), i / 4)[i % 4]                     an unsigned 32-bit word
-    unit(name, i)   = (word(name, i) >> 8) * 2^-23 - 1                                    in [-1, 1), exact in float32
-    weight(name, i) = centre + a * unit(name, i)   in float32: product rounded, then sum rounded; i is row-major
-
-with `seed` = 42 and, told by the parameter's name (first match):
-
-    logit_scale                                               centre 2.6592, a 0
-    "norm" in the name, ends in ".weight"                     centre 1, a 0.1
-    ends in ".bias"                                           centre 0, a 0.1
-    ends in "embedding.weight" or is the class embedding      centre 0, a 0.5      (patch_embedding is a convolution)
-    any other weight                                          centre 0, a = float32(sqrt(3 / fan))
-
-fan = elements / first dimension. A transposed convolution (decoder.transposed_convolution.weight, or .2.weight and
-.4.weight of the complex head) has a = float32(2 * sqrt(3 / first dimension)): logits of a few units, gradients that the
-clipping reaches. Square root and product are taken in float64.
-
-    pixels[b,y,x,c]        = (word("pixels.coarse", ((b*G + y/16)*G + x/16)*3 + c) >> 25)
-                           + (word("pixels.fine",   ((b*S + y)*S + x)*3 + c) >> 25),   G = ceil(S/16): bytes 0..254
-    prompt_pixels          the same with "prompt.coarse", "prompt.fine"
-    input_ids[b,t]         start id, then 3 + word("ids", b*L + t) % (start - 3), then the end id from length-1 on
-    masks[b]               1 where (x - S*(3+2b)/10)^2 + (y - S*(6-2b)/10)^2 < (S*(2+b)/10)^2 (integer divisions);
-                           the last of three images: clipseg_b none, clipseg_c all
-
-Large tensors are committed as norm and 16 projections. Projection k of tensor `name` is the sum over i of
-g[i] * (bit k of word(name + "#projections", i) ? -1 : +1), in float64. For two tensors the root mean square over k of the
-projections' differences estimates the L2 norm of the difference. Sampled logits: index word("samples", j) % elements.
+The rule of generated weights and inputs, and what else every model shares, is in rule.py.
 """
-import argparse, copy, json, math, os
+import argparse, copy, os
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceCELoss, DiceLoss
 from safetensors.torch import load_file, save_file
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-SEED = 42
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STEPS, PROJECTIONS, SAMPLES = 5, 16, 512
+import rule
+from rule import (MEAN, SAMPLES, STD, STEPS, discs, loss_of, normalise, picture, project, texts, weight, widest, words, write_json,
+                  write_preprocessor)
+
 FIRST = ("clip.text_model.embeddings.token_embedding.weight", "clip.vision_model.embeddings.patch_embedding.weight",
          "clip.vision_model.pre_layrnorm.weight", "clip.text_model.encoder.layers.11.mlp.fc2.bias",
          "decoder.transposed_convolution.2.weight")
 
 
-# ---------------------------------------------------------------- the rule
-def stream(name):
-    h = 0xCBF29CE484222325
-    for byte in name.encode():
-        h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return h
-
-
-def words(name, first, count):
-    """uint32 [count]: word(name, first ...); `first` is a multiple of 4."""
-    blocks = (count + 3) // 4
-    counter = np.arange(first // 4, first // 4 + blocks, dtype=np.uint64)
-    low = np.uint64(0xFFFFFFFF)
-    s = stream(name)
-    c0, c1 = counter & low, counter >> np.uint64(32)
-    c2, c3 = np.full(blocks, s & 0xFFFFFFFF, np.uint64), np.full(blocks, s >> 32, np.uint64)
-    k0, k1 = SEED & 0xFFFFFFFF, SEED >> 32
-    for _ in range(10):
-        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = ((p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0), p1 & low,
-                          (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1), p0 & low)
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], 1).reshape(-1)[:count].astype(np.uint32)
-
-
-def chunks(count, size=1 << 20):
-    return ((i, min(size, count - i)) for i in range(0, count, size))
-
-
-def weight(name, shape):
-    count = int(np.prod(shape)) if len(shape) else 1
-    fan = count // shape[0] if len(shape) else 1
-    centre, a = 0.0, math.sqrt(3.0 / fan)
-    if name.startswith("decoder.transposed_convolution.") and not name.endswith(".0.weight"):
-        a = 2 * math.sqrt(3.0 / shape[0])
-    if name.endswith("logit_scale"):
-        centre, a = 2.6592, 0.0
-    elif "norm" in name and name.endswith(".weight"):
-        centre, a = 1.0, 0.1
-    elif name.endswith(".bias"):
-        a = 0.1
-    elif name.endswith(("token_embedding.weight", "position_embedding.weight", "class_embedding")):
-        a = 0.5
-    out = np.empty(count, np.float32)
-    for i, n in chunks(count):
-        unit = (words(name, i, n) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
-        out[i:i + n] = np.float32(centre) + np.float32(a) * unit
-    return torch.from_numpy(out.reshape(shape))
-
-
-def project(name, g):
-    g = g.detach().double().reshape(-1).numpy()
-    out = np.zeros(1 + PROJECTIONS)
-    for i, n in chunks(g.size):
-        w, part = words(name + "#projections", i, n), g[i:i + n]
-        out[0] += np.dot(part, part)
-        for k in range(PROJECTIONS):
-            out[1 + k] += np.dot(part, 1.0 - 2.0 * ((w >> np.uint32(k)) & np.uint32(1)).astype(np.float64))
-    out[0] = math.sqrt(out[0])
-    return torch.from_numpy(out)
-
-
-def picture(name, batch, size):
-    grid = (size + 15) // 16
-    coarse = (words(name + ".coarse", 0, batch * grid * grid * 3) >> np.uint32(25)).reshape(batch, grid, grid, 3)
-    fine = (words(name + ".fine", 0, batch * size * size * 3) >> np.uint32(25)).reshape(batch, size, size, 3)
-    at = np.arange(size) // 16
-    return torch.from_numpy((coarse[:, at][:, :, at] + fine).astype(np.uint8))
-
-
 def make_inputs(case, cfg):
-    size, batch, text = case["size"], len(case["lengths"]), cfg.text_config
-    limit, start, end = case["context"], case["start"], case["end"]
-    ids = np.full((batch, limit), end, np.int64)
-    drawn = 3 + words("ids", 0, batch * limit).astype(np.int64).reshape(batch, limit) % (start - 3)
-    mask = np.zeros((batch, limit), np.int64)
-    for b, length in enumerate(case["lengths"]):
-        ids[b, 0] = start
-        ids[b, 1:length - 1] = drawn[b, 1:length - 1]
-        mask[b, :length] = 1
-    y, x = np.mgrid[0:size, 0:size]
-    masks = np.zeros((batch, size, size), np.uint8)
-    for b in range(batch):
-        masks[b] = (x - size * (3 + 2 * b) // 10)**2 + (y - size * (6 - 2 * b) // 10)**2 < (size * (2 + b) // 10)**2
-    if batch == 3:
-        masks[2] = case["last_mask"]
-    assert text.max_position_embeddings >= limit
+    size, batch = case["size"], len(case["lengths"])
+    ids, mask = texts(case["lengths"], case["context"], case["start"], case["end"])
+    assert cfg.text_config.max_position_embeddings >= case["context"]
     return dict(pixels=picture("pixels", batch, size), prompt_pixels=picture("prompt", batch, size),
-                masks=torch.from_numpy(masks), input_ids=torch.from_numpy(ids), attention=torch.from_numpy(mask),
+                masks=discs(batch, size, case["last_mask"]), input_ids=ids, attention=mask,
                 lengths=torch.tensor(case["lengths"]))
 
 
 # ---------------------------------------------------------------- the public model
-def normalise(pixels, dtype):
-    x = pixels.permute(0, 3, 1, 2).to(dtype) / 255
-    return (x - torch.tensor(MEAN, dtype=dtype).view(1, 3, 1, 1)) / torch.tensor(STD, dtype=dtype).view(1, 3, 1, 1)
-
-
 def conditional(m, x, condition, dtype):
     if condition == "text":
         return m.clip.get_text_features(x["input_ids"], attention_mask=x["attention"])
@@ -171,16 +55,6 @@ def public_logits(m, x, condition, dtype):
              dict(conditional_pixel_values=normalise(x["prompt_pixels"], dtype)))
     with torch.no_grad():
         return m(pixel_values=normalise(x["pixels"], dtype), **given).logits
-
-
-def loss_of(name, logits, masks):
-    z, t = logits[:, None], masks[:, None].to(logits.dtype)
-    p = torch.sigmoid(z)
-    if name == "dice_only":
-        return DiceLoss()(p, t)
-    if name == "monai14":
-        return DiceCELoss(lambda_dice=1.0, lambda_ce=0.2)(p, t)
-    return DiceLoss()(p, t) + 0.2 * F.binary_cross_entropy_with_logits(z, t)
 
 
 CASES = [("text", "frozen", "dice_ce"), ("text", "frozen", "dice_only"), ("text", "frozen", "monai14"),
@@ -298,35 +172,8 @@ def float32_runs(model, x, keep):
             torch.set_num_threads(threads)
 
 
-def widest(distances):
-    out = {}
-    for given in distances:
-        for n, d in given.items():
-            out[n] = torch.maximum(out[n], d) if n in out else d
-    return out
-
-
 def distances(truth, other):
-    """The distance of the float32 run from the float64 run: largest absolute difference; for gradients L2. Twice a
-    distance loosens a bound of 1e-5 relative: only those that do, over 5e-6, are kept, and none of gradients that are
-    zero but for rounding (norm under 1e-6 of the whole: the biases of keys), which are to be compared absolutely."""
-    out = {}
-    for n, v in truth.items():
-        if n not in other:
-            continue
-        v = v.double()
-        d = other[n].double() - v
-        if "/grad/" not in n:
-            d, whole = d.abs().max(), v.abs().max()
-        elif FULL:
-            d, whole = d[1:].square().mean().sqrt(), v[0]
-        else:
-            d, whole = d.norm(), v.norm()
-        if "/grad/" in n and whole < 1e-6 * truth[n.split("/grad/")[0] + "/grad_norm"].item():
-            continue
-        if d > 5e-6 * whole:
-            out[n + "#torch"] = d.reshape(1)
-    return out
+    return rule.distances(truth, other, FULL)
 
 
 def check_trimming(model, x):
@@ -384,12 +231,6 @@ def build(case):
     return m
 
 
-def write_json(path, value):
-    with open(path, "w") as f:
-        json.dump(value, f, indent=2)
-        f.write("\n")
-
-
 def stored_inputs(x):
     return dict(pixels=x["pixels"], prompt_pixels=x["prompt_pixels"], masks=x["masks"],
                 input_ids=x["input_ids"].int(), lengths=x["lengths"].int(),
@@ -397,9 +238,7 @@ def stored_inputs(x):
 
 
 def save(path, tensors):
-    save_file({n: t.detach().contiguous().clone() for n, t in tensors.items()}, path,
-              metadata=dict(made_by="tests/golden/make_clipseg.py", torch="2.6.0", transformers="4.49.0", monai="1.4.0"))
-    print(path, os.path.getsize(path))
+    rule.save(path, tensors, transformers="4.49.0")
 
 
 def make_tiny(name, case, folder):
@@ -414,10 +253,7 @@ def make_tiny(name, case, folder):
             count = sd[f"clip.{tower}_model.embeddings.position_embedding.weight"].shape[0]
             sd[f"clip.{tower}_model.embeddings.position_ids"] = torch.arange(count)[None]
         save_file(sd, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
-    write_json(os.path.join(folder, "preprocessor_config.json"),
-               dict(do_normalize=True, do_rescale=True, do_resize=True, image_mean=list(MEAN), image_std=list(STD),
-                    image_processor_type="ViTImageProcessor", resample=2, rescale_factor=1 / 255,
-                    size=dict(height=case["size"], width=case["size"])))
+    write_preprocessor(folder, case["size"])
     truth = run(m, x, torch.float64, lambda n, g: g.clone())
     other = run(m, x, torch.float32, lambda n, g: g.clone())
     out = {n: v if v.numel() <= 8 else v.float() for n, v in truth.items()}

@@ -1,4 +1,4 @@
-// test_generated.c: generated.h draws the very bits that make_clipseg.py drew. ranks 1, label unit. The header is read here by
+// test_generated.c: generated.h draws the very bits that rule.py drew. ranks 1, label unit. The header is read here by
 // hand (JSON and offsets), so that a fault of the program's own reader cannot hide one of the rule.
 #include "golden/generated.h"
 

@@ -63,7 +63,8 @@ static void give_sources(struct running *r, condition_t condition) {
     const void *image = t->pixels + (size_t)i * picture;
     const void *prompt = condition == CONDITION_TEXT ? (const void *)(t->ids + i * t->width)
                                                      : (const void *)(t->prompts + (size_t)i * picture);
-    r->sample[i] = (struct network_sample){image, prompt, t->lengths[i], t->masks + (size_t)i * picture / 3};
+    r->sample[i] = (struct network_sample){
+        .image = image, .condition = prompt, .length = t->lengths[i], .mask = t->masks + (size_t)i * picture / 3};
     for (int s = 0; s < SOURCES; s++) {
       size_t bytes = network_feature_bytes(r->net, (source_t)s);
       if (!bytes) continue;
@@ -100,7 +101,7 @@ static void compare_logits(struct running *r, condition_t condition, double boun
   char name[64];
   int64_t count;
   (void)snprintf(name, sizeof name, "%s/logits", condition == CONDITION_TEXT ? "text" : "image");
-  double *want = read_f64(r->truth.io, name, &count), largest = 0, worst = 0;
+  double *want = parity_read(r->truth.io, name, &count), largest = 0, worst = 0;
   float *met = NULL;
   assert_ok(mem_alloc(&met, (size_t)count, sizeof *met));
   assert_ok(network_forward(r->net, r->sample, r->truth.batch, met));
@@ -108,7 +109,7 @@ static void compare_logits(struct running *r, condition_t condition, double boun
     if (fabs(want[i]) > largest) largest = fabs(want[i]);
     if (fabs(want[i] - (double)met[i]) > worst) worst = fabs(want[i] - (double)met[i]);
   }
-  double allowed = fmax(bound * largest, 2 * torch_distance(r->truth.io, name));
+  double allowed = fmax(bound * largest, 2 * parity_torch_distance(r->truth.io, name));
   if (!(worst <= allowed)) fail_msg("%s: logits differ by %g, allowed %g (largest %g)", name, worst, allowed, largest);
   mem_free(&met);
   mem_free(&want);
@@ -119,14 +120,14 @@ static void compare_gradients(struct running *r, const char *prefix, bool encode
   char name[512];
   int64_t one, count;
   (void)snprintf(name, sizeof name, "%s/grad_norm", prefix);
-  double *norm = read_f64(r->truth.io, name, &one);
+  double *norm = parity_read(r->truth.io, name, &one);
   size_t compared = 0, real = 0;
   for (size_t i = 0; i < network_parameter_count(r->net); i++) {
     const struct network_parameter *p = network_parameter_at(r->net, i);
     bool there = gradient_name(r->truth.io, prefix, encoders, condition, loss, p->name, name);
     if (there != p->trained) fail_msg("%s: %s has %s gradient here", prefix, p->name, p->trained ? "a" : "no");
     if (!there) continue;
-    double *want = read_f64(r->truth.io, name, &count), apart = 0, size = 0;
+    double *want = parity_read(r->truth.io, name, &count), apart = 0, size = 0;
     real = dtype_bytes(p->desc.dtype);
     const char *met = (const char *)network_gradients(r->net) + (size_t)p->offset * real;
     for (int64_t k = 0; k < count; k++) {
@@ -136,7 +137,8 @@ static void compare_gradients(struct running *r, const char *prefix, bool encode
     }
     apart = sqrt(apart);
     size = sqrt(size);
-    double allowed = size < 1e-6 * norm[0] ? 1e-6 * norm[0] : fmax(1e-5 * size, 2 * torch_distance(r->truth.io, name));
+    double allowed =
+        size < 1e-6 * norm[0] ? 1e-6 * norm[0] : fmax(1e-5 * size, 2 * parity_torch_distance(r->truth.io, name));
     if (!(apart <= allowed)) fail_msg("%s: gradient differs by %g of norm %g, allowed %g", name, apart, size, allowed);
     compared++;
     mem_free(&want);
@@ -163,13 +165,13 @@ static void train_case(const char *directory, const char *backend, precision_t p
   (void)snprintf(prefix, sizeof prefix, "%s/%s/%s", c, encoders ? "trained" : "frozen", loss_name(loss));
   (void)snprintf(name, sizeof name, "%s/losses", prefix);
   int64_t count;
-  double *want = read_f64(r.truth.io, name, &count);
+  double *want = parity_read(r.truth.io, name, &count);
   struct optimizer *o;
   struct optimizer_options adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-3, .clip = 0.5};
   assert_ok(optimizer_create(r.net, r.backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
-    assert_ok(network_step(r.net, r.sample, r.truth.batch, 1.0 / r.truth.batch, NULL, r.loss, r.sums, NULL));
-    double met = mean_loss(&r), allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(r.truth.io, name));
+    assert_ok(network_step(r.net, r.sample, r.truth.batch, 1.0 / r.truth.batch, step, NULL, r.loss, r.sums, NULL));
+    double met = mean_loss(&r), allowed = fmax(1e-5 * fabs(want[step]), 2 * parity_torch_distance(r.truth.io, name));
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s %s: loss %.9g before step %d, wanted %.9g", directory, prefix, met, (int)step, want[step]);
     }

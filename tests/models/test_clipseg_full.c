@@ -98,7 +98,8 @@ static void start(struct running *r, const struct network_options *o) {
     const void *image = pixels + i * PICTURE;
     const void *prompt =
         o->condition == CONDITION_TEXT ? (const void *)(ids + i * LIMIT) : (const void *)(prompts + i * PICTURE);
-    r->sample[i] = (struct network_sample){image, prompt, lengths[i], masks + i * SIZE * SIZE};
+    r->sample[i] = (struct network_sample){
+        .image = image, .condition = prompt, .length = lengths[i], .mask = masks + i * SIZE * SIZE};
     for (int s = 0; s < SOURCES; s++) {
       size_t bytes = network_feature_bytes(r->net, (source_t)s);
       if (!bytes) continue;
@@ -127,15 +128,15 @@ static void logits(precision_t precision, condition_t condition, double bound) {
   assert_ok(mem_alloc(&met, BATCH * SIZE * SIZE, sizeof *met));
   assert_ok(network_forward(r.net, r.sample, BATCH, met));
   (void)snprintf(name, sizeof name, "%s/logits_max", c);
-  double *largest = read_f64(io, name, &one), worst = 0;
+  double *largest = parity_read(io, name, &one), worst = 0;
   (void)snprintf(name, sizeof name, "%s/logits", c);
-  double *want = read_f64(io, name, &count);
+  double *want = parity_read(io, name, &count);
   int32_t at[512];
   const struct safetensors_entry *samples = safetensors_find(io, "samples");
   assert_int_equal(desc_bytes(&samples->desc), sizeof at);
   memcpy(at, samples->data, sizeof at);
   for (int64_t i = 0; i < count; i++) worst = fmax(worst, fabs(want[i] - (double)met[at[i]]));
-  double allowed = fmax(bound * largest[0], 2 * torch_distance(io, name));
+  double allowed = fmax(bound * largest[0], 2 * parity_torch_distance(io, name));
   print_message("%s: logits within %.2e of the largest\n", c, worst / largest[0]);
   if (!(worst <= allowed)) fail_msg("%s differ by %g, allowed %g", name, worst, allowed);
   mem_free(&want);
@@ -148,13 +149,13 @@ static void logits(precision_t precision, condition_t condition, double bound) {
 static void compare_gradient(struct running *r, const struct network_parameter *p, const char *name, double whole,
                              double *worst) {
   int64_t count;
-  double met[1 + GENERATED_PROJECTIONS], apart = 0, *want = read_f64(io, name, &count);
+  double met[1 + GENERATED_PROJECTIONS], apart = 0, *want = parity_read(io, name, &count);
   assert_int_equal(count, 1 + GENERATED_PROJECTIONS);
   generated_project(p->name, (const float *)network_gradients(r->net) + p->offset, desc_count(&p->desc), met);
   for (int k = 1; k <= GENERATED_PROJECTIONS; k++) apart += (met[k] - want[k]) * (met[k] - want[k]);
   apart = sqrt(apart / GENERATED_PROJECTIONS);
   bool tiny = want[0] < 1e-6 * whole;
-  double allowed = tiny ? 1e-6 * whole : fmax(1e-5 * want[0], 2 * torch_distance(io, name));
+  double allowed = tiny ? 1e-6 * whole : fmax(1e-5 * want[0], 2 * parity_torch_distance(io, name));
   if (!tiny) *worst = fmax(*worst, apart / want[0]);
   if (!(apart <= allowed)) fail_msg("%s: gradient differs by %g of norm %g, allowed %g", name, apart, want[0], allowed);
   mem_free(&want);
@@ -165,7 +166,7 @@ static void gradients(struct running *r, const char *prefix, bool encoders, cons
   int64_t one;
   size_t compared = 0;
   (void)snprintf(name, sizeof name, "%s/grad_norm", prefix);
-  double *norm = read_f64(io, name, &one), worst = 0;
+  double *norm = parity_read(io, name, &one), worst = 0;
   for (size_t i = 0; i < network_parameter_count(r->net); i++) {
     const struct network_parameter *p = network_parameter_at(r->net, i);
     bool there = gradient_name(io, prefix, encoders, condition, loss_name(loss), p->name, name);
@@ -187,15 +188,15 @@ static void train_case(condition_t condition, bool encoders, loss_t loss) {
   start(&r, &(struct network_options){.condition = condition, .train = true, .encoders = encoders, .loss = loss});
   (void)snprintf(prefix, sizeof prefix, "%s/%s/%s", c, encoders ? "trained" : "frozen", loss_name(loss));
   (void)snprintf(name, sizeof name, "%s/losses", prefix);
-  double *want = read_f64(io, name, &count);
+  double *want = parity_read(io, name, &count);
   struct optimizer *o;
   struct optimizer_options adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-3, .clip = 0.5};
   assert_ok(optimizer_create(r.net, backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
     float losses[BATCH], sums[BATCH][4];
-    assert_ok(network_step(r.net, r.sample, BATCH, 1.0 / BATCH, NULL, losses, sums, NULL));
+    assert_ok(network_step(r.net, r.sample, BATCH, 1.0 / BATCH, step, NULL, losses, sums, NULL));
     double met = ((double)losses[0] + (double)losses[1]) / BATCH, norm;
-    double allowed = fmax(1e-5 * fabs(want[step]), 2 * torch_distance(io, name));
+    double allowed = fmax(1e-5 * fabs(want[step]), 2 * parity_torch_distance(io, name));
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s: loss %.9g before step %d, wanted %.9g, allowed %g apart", prefix, met, (int)step, want[step],
                allowed);

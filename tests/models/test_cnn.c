@@ -1,0 +1,44 @@
+// test_cnn.c: UNet, UNet++ and DeepLabV3+ against segmentation_models_pytorch (golden files of tests/golden/make_cnn.py, made in float64) at
+// two tiny sizes each, on every backend that is built in. ranks 1, label cpu.
+//
+//   test_cnn [PATTERN]      all, or those of a name like "onednn_fp32 unet_*"
+#include "parity.h"
+
+enum { KINDS = 3, CASES = 6 };
+
+static const struct kind {
+  const char *backend;
+  precision_t precision;
+  const char *name;
+} kinds[KINDS] = {{"reference", PRECISION_FP64, "reference_fp64"},
+                  {"reference", PRECISION_FP32, "reference_fp32"},
+                  {"onednn", PRECISION_FP32, "onednn_fp32"}};
+
+static const char *const golden[CASES] = {"unet_a",   "unet_b",          "unetpp_a",
+                                          "unetpp_b", "deeplabv3plus_a", "deeplabv3plus_b"};
+
+struct parity_case {
+  const struct kind *kind;
+  const char *golden;
+  char name[64];
+};
+
+static void parity(void **state) {
+  const struct parity_case *c = *state;
+  parity_logits(c->golden, c->kind->backend, c->kind->precision, 1e-5);
+  parity_check(c->golden, c->kind->backend, c->kind->precision, true);
+}
+
+int main(int argc, char **argv) {
+  static struct parity_case cases[KINDS * CASES];
+  struct CMUnitTest tests[KINDS * CASES];
+  for (int i = 0; i < KINDS * CASES; i++) {
+    struct parity_case *c = &cases[i];
+    c->kind = &kinds[i / CASES];
+    c->golden = golden[i % CASES];
+    (void)snprintf(c->name, sizeof c->name, "%s %s", c->kind->name, c->golden);
+    tests[i] = (struct CMUnitTest){.name = c->name, .test_func = parity, .initial_state = c};
+  }
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
