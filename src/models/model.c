@@ -176,3 +176,21 @@ done:
   mem_free(&from);
   return st;
 }
+
+bool model_has_text(const struct model *model) {
+  int limit = 0, vocabulary = 0;
+  model->arch->text(model->config, &limit, &vocabulary);
+  return limit > 0;
+}
+
+int model_find_plane(const struct model *model, int planes, const char *class_name) {
+  const json_t *labels = json_object_get(model->config_json, "id2label");
+  if (planes == 1) return 0;
+  for (int i = 0; i < planes; i++) {
+    char number[16];
+    (void)snprintf(number, sizeof number, "%d", i);
+    const char *label = json_string_value(json_object_get(labels, number));
+    if (label && !strcmp(label, class_name)) return i;
+  }
+  return -1;
+}
