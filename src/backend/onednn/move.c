@@ -94,14 +94,14 @@ static status_t take_row_run(struct plan *p, void *const *operands, char *scratc
   return OK;
 }
 
-// y[i] = x[i][plane], or x[i] is 0 but for x[i][plane] = y[i]; `bytes` is 2 or 4.
+// y[i] = x[i][plane], or x[i] is 0 but for x[i][plane] = y[i]; `bytes`: 2, 4 or 8.
 static void plane_pixels(bool forward, int64_t n, int64_t planes, int32_t plane, size_t bytes, char *x, char *y) {
   for (int64_t i = 0; i < n; i++) {
     char *at = x + (size_t)(i * planes + plane) * bytes, *one = y + (size_t)i * bytes;
-    if (bytes == 4) {
-      memcpy(forward ? one : at, forward ? at : one, 4);
-    } else {
-      memcpy(forward ? one : at, forward ? at : one, 2);
+    switch (bytes) {
+    case 2: memcpy(forward ? one : at, forward ? at : one, 2); break;
+    case 4: memcpy(forward ? one : at, forward ? at : one, 4); break;
+    default: memcpy(forward ? one : at, forward ? at : one, 8); break;
     }
   }
 }

@@ -34,7 +34,7 @@ INLINE void max_window(const struct pooling *g, int64_t i, int64_t j, int64_t k,
     int64_t row = picture + ((i + a) * g->w + j) * g->c + k;
     for (int64_t b = left; b < right; b++) {
       vf v = v_take(x, type, row + b * g->c, g->c - k);
-      vi better = (v > *best) | (v != v); // as in torch: what is no number wins
+      vi better = ~(v <= *best) & (*best == *best); // as in torch: the first that is no number wins
       *best = v_select(better, v, *best);
       *tap = (better & (int32_t)(a * g->kernel[1] + b)) | (~better & *tap);
     }
@@ -80,7 +80,7 @@ INLINE void holders(int64_t place, int kernel, int stride, int pad, int64_t wind
 INLINE void backward_line(bool max, const struct pooling *g, int64_t line, dtype_t type, const void *dy,
                           const uint8_t *where, dtype_t to_type, void *dx) {
   int64_t i = line % g->h, windows = line / g->h * g->h_out * g->w_out, top, bottom, left, right;
-  float share_of = 1.0f / ((float)g->kernel[0] * (float)g->kernel[1]);
+  float factor = max ? 1.0f : 1.0f / ((float)g->kernel[0] * (float)g->kernel[1]);
   holders(i, g->kernel[0], g->stride[0], g->pad[0], g->h_out, &top, &bottom);
   for (int64_t j = 0; j < g->w; j++) {
     holders(j, g->kernel[1], g->stride[1], g->pad[1], g->w_out, &left, &right);
@@ -97,7 +97,7 @@ INLINE void backward_line(bool max, const struct pooling *g, int64_t line, dtype
           sum += v;
         }
       }
-      v_put(dx, to_type, (line * g->w + j) * g->c + k, g->c - k, max ? sum : sum * share_of);
+      v_put(dx, to_type, (line * g->w + j) * g->c + k, g->c - k, sum * factor);
     }
   }
 }
