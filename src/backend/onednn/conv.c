@@ -1,5 +1,6 @@
 // conv.c: CONV and CONV_TRANSPOSE as oneDNN's convolution and deconvolution on NHWC pictures, weights in the layout that
 // oneDNN likes. Windows that do not overlap are products instead: windows.c.
+#include "backend/onednn/depthwise.h"
 #include "backend/onednn/layer.h"
 #include "backend/onednn/windows.h"
 
@@ -122,7 +123,7 @@ static status_t create_general(struct plan *p) {
   if (o.residual >= 0) {
     TRY_GOTO(picture(p, &residual, operand(op, o.residual), operand(op, o.residual)->dtype), done);
   }
-  TRY_GOTO(layer_attributes(p, false, op->attr.activation, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, op->attr.activation, residual, op->attr.residual_first != 0, &attr), done);
   TRY_GOTO(describe(p, &o, in, x, any, bias, y, attr, &description), done);
   bool gradient = o.kind == COMPAT_BACKWARD_WEIGHT;
   md_view_t chosen =
@@ -136,7 +137,7 @@ static status_t create_general(struct plan *p) {
   if (bias) TRY_GOTO(layer_link(p, l, o.bias, arg[2], DTYPE_F32, bias, NULL), done);
   TRY_GOTO(layer_link(p, l, o.y, arg[3], y_type, y, NULL), done);
   if (residual) {
-    int post = DNNL_ARG_ATTR_MULTIPLE_POST_OP(op->attr.activation == ACT_NONE ? 0 : 1) | DNNL_ARG_SRC_1;
+    int post = layer_residual(op);
     TRY_GOTO(layer_link(p, l, o.residual, post, operand(op, o.residual)->dtype, residual, NULL), done);
   }
 done:
@@ -147,6 +148,7 @@ done:
 }
 
 static status_t create(struct plan *p) {
+  if (depthwise_apply(&p->op)) return depthwise_create(p);
   return windows_apply(&p->op) ? windows_create(p) : create_general(p);
 }
 

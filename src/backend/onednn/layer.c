@@ -66,7 +66,8 @@ static dnnl_status_t append_activation(dnnl_post_ops_t ops, activation_t a) {
   }
 }
 
-status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out) {
+status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, bool residual_first,
+                          dnnl_primitive_attr_t *out) {
   status_t st = OK;
   dnnl_primitive_attr_t attr = NULL;
   dnnl_post_ops_t ops = NULL;
@@ -74,8 +75,10 @@ status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t re
   DNNL_TRY_GOTO(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), done);
   DNNL_TRY_GOTO(dnnl_post_ops_create(&ops), done);
   if (sum) DNNL_TRY_GOTO(compat_append_sum(ops), done);
+  bool first = residual && residual_first;
+  if (first) DNNL_TRY_GOTO(dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual), done);
   DNNL_TRY_GOTO(append_activation(ops, a), done);
-  if (residual) DNNL_TRY_GOTO(dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual), done);
+  if (residual && !first) DNNL_TRY_GOTO(dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual), done);
   DNNL_TRY_GOTO(dnnl_primitive_attr_set_post_ops(attr, ops), done);
   *out = attr;
   attr = NULL;
@@ -83,6 +86,11 @@ done:
   if (ops) (void)dnnl_post_ops_destroy(ops);
   if (attr) (void)dnnl_primitive_attr_destroy(attr);
   return st;
+}
+
+int layer_residual(const struct op *op) {
+  bool second = op->attr.activation != ACT_NONE && !op->attr.residual_first;
+  return DNNL_ARG_ATTR_MULTIPLE_POST_OP(second ? 1 : 0) | DNNL_ARG_SRC_1;
 }
 
 static struct link *layer_end(struct layer *l) {
@@ -227,7 +235,7 @@ status_t layer_link_part(struct plan *p, struct layer *l, int operand, size_t sk
   dnnl_primitive_attr_t attr = NULL;
   dnnl_primitive_desc_t description = NULL;
   md_view_t from = output ? wanted : plain, to = output ? plain : wanted;
-  TRY_GOTO(layer_attributes(p, false, ACT_NONE, NULL, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, ACT_NONE, NULL, false, &attr), done);
   DNNL_TRY_GOTO(compat_reorder(&description, p->b->engine, from, to, attr), done);
   TRY_GOTO(primitive_create(p, &description, &k->reorder), done);
   TRY_GOTO(primitive_bind(p, &k->reorder, DNNL_ARG_FROM, from), done);

@@ -30,8 +30,11 @@ void primitive_point(struct primitive *primitive, int arg, void *data);
 status_t primitive_run(struct plan *p, struct primitive *primitive, char *scratch);
 
 // An attribute set with the scratchpad in the caller's hands; to what is in the output already (`sum`) the product is
-// added, then come the activation and the addition of a tensor (NULL: none).
-status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, dnnl_primitive_attr_t *out);
+// added, then come the activation and the addition of a tensor (NULL: none), or the other way round (residual_first).
+status_t layer_attributes(struct plan *p, bool sum, activation_t a, md_view_t residual, bool residual_first,
+                          dnnl_primitive_attr_t *out);
+// The argument of that tensor, where `sum` is false.
+int layer_residual(const struct op *op);
 dnnl_data_type_t layer_type(dtype_t t);
 
 // One operand of the plan on its way into or out of the primitive.

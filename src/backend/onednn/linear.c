@@ -80,7 +80,7 @@ static status_t create_part(struct plan *p, const struct product_of *whole, int6
   bool pack = op->direction != BACKWARD_WEIGHT && op->constant >> d.b & 1;
   dnnl_dims_t b_dims = {d.k, d.n};
   if (pack) DNNL_TRY_GOTO(md_create_tag(&any, 2, b_dims, layer_type(d.inner), dnnl_format_tag_any), done);
-  TRY_GOTO(layer_attributes(p, first > 0, activation, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, first > 0, activation, residual, false, &attr), done);
   DNNL_TRY_GOTO(compat_matmul(&description, p->b->engine, a, pack ? any : b, bias, c, attr), done);
   md_destroy(&any);
   if (pack) DNNL_TRY_GOTO(md_copy(&any, dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0)), done);

@@ -35,6 +35,7 @@ static const struct op_class *const classes[OP_KINDS] = {
     [OP_TAKE_ROW] = &take_row_class,
     [OP_TAKE_PLANE] = &take_plane_class,
     [OP_POOL] = &pool_class,
+    [OP_CONV_EACH] = &conv_each_class,
     [OP_CONCAT] = &concat_class,
     [OP_SLICE] = &slice_class,
     [OP_TRANSPOSE] = &transpose_class,

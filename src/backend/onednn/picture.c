@@ -23,8 +23,17 @@ static status_t taps_alloc(struct taps *t, int64_t places, int64_t count) {
   return OK;
 }
 
-// The weights of torch.nn.functional.interpolate: position of output `i` in the input, then 2 or 4 neighbours.
+static int most_taps(resize_t mode) {
+  return mode == RESIZE_BICUBIC ? 4 : mode == RESIZE_NEAREST ? 1 : 2;
+}
+
+// The weights of torch.nn.functional.interpolate: position of output `i` in the input, then 1, 2 or 4 neighbours.
 static int axis_weights(const struct op *op, int64_t in, int64_t out, int64_t i, int64_t index[4], double weight[4]) {
+  if (op->attr.resize == RESIZE_NEAREST) {
+    index[0] = i * in / out;
+    weight[0] = 1;
+    return 1;
+  }
   double at = op->attr.align_corners ? (out > 1 ? (double)i * (double)(in - 1) / (double)(out - 1) : 0)
                                      : ((double)i + 0.5) * (double)in / (double)out - 0.5;
   bool cubic = op->attr.resize == RESIZE_BICUBIC;
@@ -41,14 +50,14 @@ static int axis_weights(const struct op *op, int64_t in, int64_t out, int64_t i,
       weight[k] = x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
     }
   }
-  int n = cubic ? 4 : 2;
+  int n = most_taps(op->attr.resize);
   for (int k = 0; k < n; k++) index[k] = index[k] < 0 ? 0 : index[k] >= in ? in - 1 : index[k];
   return n;
 }
 
 // Taps from input places to each output place, or the transpose of that.
 static status_t taps_create(const struct op *op, int64_t in, int64_t out, bool transposed, struct taps *t) {
-  int64_t index[4], n = op->attr.resize == RESIZE_BICUBIC ? 4 : 2, places = transposed ? in : out;
+  int64_t index[4], n = most_taps(op->attr.resize), places = transposed ? in : out;
   double weight[4];
   if (in > INT32_MAX || out > INT32_MAX / 4) return FAIL(ERR_SHAPE, "a picture of %lld places", (long long)out);
   TRY(taps_alloc(t, places, out * n));

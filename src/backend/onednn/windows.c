@@ -103,7 +103,7 @@ static status_t create_product(struct plan *p, struct windows *s) {
   if (bias_here) TRY_GOTO(matrix(p, &bias, 1, n, DTYPE_F32, false), done);
   if (s->residual >= 0) TRY_GOTO(matrix(p, &residual, m, n, operand(op, s->residual)->dtype, false), done);
   activation_t a_here = s->way == TO_SMALL ? op->attr.activation : ACT_NONE;
-  TRY_GOTO(layer_attributes(p, false, a_here, residual, &attr), done);
+  TRY_GOTO(layer_attributes(p, false, a_here, residual, op->attr.residual_first != 0, &attr), done);
   DNNL_TRY_GOTO(compat_matmul(&description, p->b->engine, a, b, bias, c, attr), done);
   TRY_GOTO(primitive_create(p, &description, &s->product), done);
   TRY_GOTO(primitive_bind(p, &s->product, DNNL_ARG_SRC, a), done);
@@ -111,7 +111,7 @@ static status_t create_product(struct plan *p, struct windows *s) {
   TRY_GOTO(primitive_bind(p, &s->product, DNNL_ARG_DST, c), done);
   if (bias) TRY_GOTO(primitive_bind(p, &s->product, DNNL_ARG_BIAS, bias), done);
   if (residual) {
-    int post = DNNL_ARG_ATTR_MULTIPLE_POST_OP(a_here == ACT_NONE ? 0 : 1) | DNNL_ARG_SRC_1;
+    int post = layer_residual(op);
     TRY_GOTO(primitive_bind(p, &s->product, post, residual), done);
   }
 done:
@@ -191,7 +191,7 @@ static status_t run_small(struct plan *p, void *const *operands, char *scratch) 
   primitive_point(&s->product, DNNL_ARG_SRC, matrix);
   primitive_point(&s->product, DNNL_ARG_WEIGHTS, w);
   primitive_point(&s->product, DNNL_ARG_BIAS, (void *)(uintptr_t)bias_of(p, s, operands, scratch));
-  int post = DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->op.attr.activation == ACT_NONE ? 0 : 1) | DNNL_ARG_SRC_1;
+  int post = layer_residual(&p->op);
   int64_t places = s->images * s->h * s->w;
   for (int64_t i = 0; i < s->batch; i += s->images) {
     char *from = large + (size_t)(i * s->h * s->w * s->run) * dtype_bytes(s->inner);

@@ -147,6 +147,46 @@ struct pool_kernels {
   void (*mean_backward)(int threads, const struct pooling *g, struct view dy, struct view dx);
 };
 
+enum { DEPTHWISE_TAPS = 64 }; // at most, of a window
+
+// From a picture [batch,h,w,c] to one [batch,h_out,w_out,c]. pad may be below 0; pixels beyond the picture are 0.
+struct depthwise_shape {
+  int64_t batch, h, w, h_out, w_out, c;
+  int kernel[2];
+  int64_t stride[2], pad[2], dilation[2];
+  activation_t activation;
+  bool residual_first;
+};
+
+struct depthwise_kernels {
+  // y = act(conv(x) + bias) + r, or act(conv(x) + bias + r); weights[kh * kw][c]; bias and r may be NULL.
+  void (*run)(int threads, const struct depthwise_shape *s, struct view x, const float *weights, const float *bias,
+              struct view r, struct view y);
+  // dw[c][kh * kw], db[c] (may be NULL); scratch: REDUCE_CHUNKS * (kh * kw + 1) * (c + 16) floats.
+  void (*weight)(int threads, const struct depthwise_shape *s, struct view dy, struct view x, struct view dw,
+                 struct view db, float *scratch);
+};
+
+enum { EACH_TAPS = 256 }; // at most, of a kernel
+
+struct each_shape {
+  int64_t batch, h, w, h_out, w_out, c, groups; // groups: of 16 taps
+  int kernel[2];
+  int64_t pad[2];
+};
+
+struct each_kernels {
+  size_t (*forward_scratch)(const struct each_shape *s);
+  void (*forward)(int threads, const struct each_shape *s, struct view x, struct view w, struct view bias,
+                  struct view y, float *scratch);
+  size_t (*data_scratch)(const struct each_shape *s);
+  void (*backward_data)(int threads, const struct each_shape *s, struct view dy, struct view w, struct view dx,
+                        float *scratch);
+  size_t (*weight_scratch)(const struct each_shape *s);
+  void (*backward_weight)(int threads, const struct each_shape *s, struct view dy, struct view x, struct view dw,
+                          struct view db, float *scratch);
+};
+
 struct loss_kernels {
   void (*forward)(int threads, loss_t kind, int64_t batch, int64_t n, const float *logits, const uint8_t *target,
                   float *loss, float *sums);
@@ -167,6 +207,8 @@ struct kernels {
   const struct attention_kernels *attention;
   const struct picture_kernels *picture;
   const struct pool_kernels *pool;
+  const struct depthwise_kernels *depthwise;
+  const struct each_kernels *each;
   const struct loss_kernels *loss;
 };
 

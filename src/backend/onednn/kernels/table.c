@@ -14,6 +14,8 @@ extern const struct product_kernels K(product_kernels);
 extern const struct attention_kernels K(attention_kernels);
 extern const struct picture_kernels K(picture_kernels);
 extern const struct pool_kernels K(pool_kernels);
+extern const struct depthwise_kernels K(depthwise_kernels);
+extern const struct each_kernels K(each_kernels);
 extern const struct loss_kernels K(loss_kernels);
 
 const struct kernels K(kernels) = {
@@ -27,5 +29,7 @@ const struct kernels K(kernels) = {
     .attention = &K(attention_kernels),
     .picture = &K(picture_kernels),
     .pool = &K(pool_kernels),
+    .depthwise = &K(depthwise_kernels),
+    .each = &K(each_kernels),
     .loss = &K(loss_kernels),
 };
