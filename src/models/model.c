@@ -183,13 +183,16 @@ bool model_has_text(const struct model *model) {
   return limit > 0;
 }
 
+const char *model_plane_label(const struct model *model, int plane) {
+  char number[16];
+  (void)snprintf(number, sizeof number, "%d", plane);
+  return json_string_value(json_object_get(json_object_get(model->config_json, "id2label"), number));
+}
+
 int model_find_plane(const struct model *model, int planes, const char *class_name) {
-  const json_t *labels = json_object_get(model->config_json, "id2label");
   if (planes == 1) return 0;
   for (int i = 0; i < planes; i++) {
-    char number[16];
-    (void)snprintf(number, sizeof number, "%d", i);
-    const char *label = json_string_value(json_object_get(labels, number));
+    const char *label = model_plane_label(model, i);
     if (label && !strcmp(label, class_name)) return i;
   }
   return -1;
