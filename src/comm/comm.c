@@ -113,8 +113,17 @@ static status_t check_root(const struct comm *c, int root) {
 
 // Every collective leaves through here.
 static status_t leave(struct comm *c, status_t st) {
-  if (st == ERR_COMM || st == ERR_TIMEOUT) c->spoilt = true;
+  for (struct comm *w = c; w && (st == ERR_COMM || st == ERR_TIMEOUT); w = w->origin) w->spoilt = true;
   return st;
+}
+
+status_t comm_duplicate(struct comm *c, struct comm **out) {
+  *out = NULL;
+  TRY(enter(c));
+  TRY(leave(c, c->ops->duplicate(c, out)));
+  (*out)->origin = c;
+  comm_set_deadline(*out, c->report_seconds, c->timeout_seconds);
+  return OK;
 }
 
 status_t comm_sum_f64(struct comm *c, double *values, size_t count) {

@@ -22,7 +22,10 @@ struct comm;
 // shared world (srun without PMIx): ERR_COMM, saying how to launch. GRIDSEG_COMM_TIMEOUT (seconds) sets the deadline.
 // Sets log_set_rank. Collective. Once a process.
 status_t comm_create(struct comm **out);
-void comm_destroy(struct comm **comm);             // collective; MPI_Finalize
+void comm_destroy(struct comm **comm); // collective; MPI_Finalize
+// The same ranks once more: collectives of the one and of the other may pass each other, so that each needs its own order only.
+// Collective; destroyed (collective too) before the world that it was made from.
+status_t comm_duplicate(struct comm *comm, struct comm **out);
 void comm_abort(struct comm *comm, int exit_code); // ends all ranks; only main calls it. Returns in a world of one
 // "Open MPI v4.1.4": for --version, without joining anything; a static buffer.
 const char *comm_library(void);

@@ -18,6 +18,7 @@ struct comm_request {
 struct comm_ops {
   const char *name;
   size_t request_size; // of the way's own request, which begins with struct comm_request
+  status_t (*duplicate)(struct comm *c, struct comm **out);
   status_t (*fold_f64)(struct comm *c, double *values, size_t count, fold_t fold);
   status_t (*broadcast)(struct comm *c, void *bytes, size_t size, int root);
   status_t (*gather)(struct comm *c, const void *bytes, size_t size, void **all, size_t *sizes, int root);
@@ -33,6 +34,7 @@ struct comm {
   const struct comm_ops *ops;
   int rank, size, local_rank, local_size;
   double report_seconds, timeout_seconds;
+  struct comm *origin;        // of a duplicate: what it was made from
   bool spoilt;                // a collective failed: ranks may be at different places
   double agreed;              // comm_agree's two messages: here and not on its stack, because MPI keeps them when
   char agreed_text[1024];     // it gives up

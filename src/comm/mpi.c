@@ -24,6 +24,7 @@ struct mpi_comm {
   struct comm base;
   MPI_Comm world;
   uint8_t *scratch; // size * FOLD_COUNT doubles on rank 0, size + 1 of them elsewhere; never on the stack, see comm.h
+  bool copy;        // of another one, which finalises MPI
   struct mpi_comm *lost_before;
 };
 
@@ -158,6 +159,10 @@ static status_t mpi_gather(struct comm *c, const void *bytes, size_t size, void 
   return st;
 }
 
+static size_t scratch_doubles(const struct comm *c) {
+  return c->rank == 0 ? (size_t)c->size * FOLD_COUNT : (size_t)c->size + 1;
+}
+
 static status_t mpi_barrier(struct comm *c) {
   struct mpi_comm *m = (struct mpi_comm *)c;
   MPI_Request handle;
@@ -192,15 +197,45 @@ static void mpi_destroy(struct comm *c) {
     lost = m;
   } else {
     if (m->world != MPI_COMM_NULL) (void)MPI_Comm_free(&m->world);
-    (void)MPI_Finalize();
+    if (!m->copy) (void)MPI_Finalize();
     mem_free(&m->scratch);
     mem_free(&m);
   }
 }
 
+static status_t copy_world(const struct mpi_comm *m, struct mpi_comm *copy) {
+  int rank = m->base.rank;
+  MPI_TRY(rank, MPI_Comm_dup(m->world, &copy->world));
+  MPI_TRY(rank, MPI_Comm_set_errhandler(copy->world, MPI_ERRORS_RETURN));
+  return OK;
+}
+
+static status_t mpi_duplicate(struct comm *c, struct comm **out) {
+  const struct mpi_comm *m = (const struct mpi_comm *)c;
+  struct mpi_comm *copy = NULL;
+  status_t st = mem_alloc(&copy, 1, sizeof *copy);
+  if (st == OK) {
+    copy->base = (struct comm){
+        .ops = c->ops, .rank = c->rank, .size = c->size, .local_rank = c->local_rank, .local_size = c->local_size};
+    copy->world = MPI_COMM_NULL;
+    copy->copy = true;
+    st = mem_alloc(&copy->scratch, scratch_doubles(c), sizeof(double));
+  }
+  st = comm_agree(c, st); // before MPI_Comm_dup, which waits for all
+  if (st == OK) st = copy_world(m, copy);
+  if (st == OK) {
+    *out = &copy->base;
+    return OK;
+  }
+  if (copy) mem_free(&copy->scratch);
+  mem_free(&copy);
+  return st;
+}
+
 static const struct comm_ops mpi_ops = {
     .name = "MPI",
     .request_size = sizeof(struct mpi_request),
+    .duplicate = mpi_duplicate,
     .fold_f64 = mpi_fold,
     .broadcast = mpi_broadcast,
     .gather = mpi_gather,
@@ -233,8 +268,7 @@ static status_t join(struct mpi_comm *m, const struct launch *launch) {
   MPI_TRY(c->rank, MPI_Comm_rank(node, &c->local_rank));
   MPI_TRY(c->rank, MPI_Comm_size(node, &c->local_size));
   MPI_TRY(c->rank, MPI_Comm_free(&node));
-  size_t doubles = c->rank == 0 ? (size_t)c->size * FOLD_COUNT : (size_t)c->size + 1;
-  return mem_alloc(&m->scratch, doubles, sizeof(double));
+  return mem_alloc(&m->scratch, scratch_doubles(c), sizeof(double));
 }
 
 status_t mpi_create(const struct launch *launch, struct comm **out) {

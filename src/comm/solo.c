@@ -5,6 +5,11 @@
 
 #include <string.h>
 
+static status_t solo_duplicate(struct comm *c, struct comm **out) {
+  (void)c;
+  return solo_create(out);
+}
+
 static status_t solo_fold(struct comm *c, double *values, size_t count, fold_t fold) {
   (void)c, (void)values, (void)count, (void)fold;
   return OK;
@@ -50,6 +55,7 @@ static void solo_destroy(struct comm *c) {
 static const struct comm_ops solo_ops = {
     .name = "one rank",
     .request_size = sizeof(struct comm_request),
+    .duplicate = solo_duplicate,
     .fold_f64 = solo_fold,
     .broadcast = solo_broadcast,
     .gather = solo_gather,

@@ -409,7 +409,8 @@ const struct model_arch cris_arch = {
                .weight_decay = 1e-3,
                .threshold = 0.35,
                .batch = 32,
-               .plateau = true},
+               .plateau = true,
+               .encoders = true},
     .configure = configure,
     .release = release,
     .check_size = check_size,
@@ -417,4 +418,5 @@ const struct model_arch cris_arch = {
     .text = text,
     .pooled_token = pooled_token,
     .is_encoder = is_encoder,
+    .attends_pads = true,
 };

@@ -176,3 +176,24 @@ done:
   mem_free(&from);
   return st;
 }
+
+bool model_has_text(const struct model *model) {
+  int limit = 0, vocabulary = 0;
+  model->arch->text(model->config, &limit, &vocabulary);
+  return limit > 0;
+}
+
+const char *model_plane_label(const struct model *model, int plane) {
+  char number[16];
+  (void)snprintf(number, sizeof number, "%d", plane);
+  return json_string_value(json_object_get(json_object_get(model->config_json, "id2label"), number));
+}
+
+int model_find_plane(const struct model *model, int planes, const char *class_name) {
+  if (planes == 1) return 0;
+  for (int i = 0; i < planes; i++) {
+    const char *label = model_plane_label(model, i);
+    if (label && !strcmp(label, class_name)) return i;
+  }
+  return -1;
+}

@@ -15,6 +15,7 @@ struct model_recipe {
   double lr, weight_decay, threshold;
   int batch;
   bool plateau;
+  bool encoders; // they are trained too
 };
 
 // What one graph is built for.
@@ -51,6 +52,8 @@ struct model_arch {
   void (*text)(const void *config, int *limit, int *vocabulary);
   // Is this parameter part of an encoder (frozen unless train.encoders)?
   bool (*is_encoder)(const char *parameter);
+  // quirks: study: the public pipeline gives texts padded to the limit with the end token, and the model attends to the pads.
+  bool attends_pads;
 };
 
 struct model {
@@ -68,6 +71,11 @@ status_t model_open(const char *directory, struct model **out);
 void model_close(struct model **model);
 // Copy what makes the directory a model besides weights (config, preprocessor, tokenizer files) into `directory`.
 status_t model_copy_files(const struct model *model, const char *directory);
-const struct model_arch *model_arch_find(const char *name); // NULL when unknown
+// Does the model take prompts?
+bool model_has_text(const struct model *model);
+// Which of `planes` of the output is about a class: 0 where there is one, else by config.json's "id2label"; -1 when it is none.
+int model_find_plane(const struct model *model, int planes, const char *class_name);
+const char *model_plane_label(const struct model *model, int plane); // of "id2label"; NULL where it has none
+const struct model_arch *model_arch_find(const char *name);          // NULL when unknown
 
 #endif

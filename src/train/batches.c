@@ -65,6 +65,25 @@ static status_t add_prompts(struct batches *b, int p, int64_t sample) {
   return OK;
 }
 
+static status_t find_plane(const struct batches *b, int p, int64_t sample, int *plane) {
+  struct pool_sample s;
+  TRY(pool_get_sample(b->o.pools[p], sample, &s));
+  *plane = model_find_plane(b->o.model, b->o.planes, s.class_name);
+  if (*plane >= 0) return OK;
+  const struct pool_info *info = pool_get_info(b->o.pools[p]);
+  return FAIL(ERR_ARG,
+              "sample %s/%s/%s is of class '%s', which none of the %d planes of %s is about (id2label in config.json)",
+              info->name, info->split, s.name, s.class_name, b->o.planes, b->o.model->directory);
+}
+
+static status_t check_planes(const struct batches *b) {
+  int plane;
+  for (int p = 0; p < b->o.pool_count; p++) {
+    for (int64_t i = 0; i < pool_get_info(b->o.pools[p])->samples; i++) TRY(find_plane(b, p, i, &plane));
+  }
+  return OK;
+}
+
 static status_t add_all(struct batches *b) {
   for (int p = 0; p < b->o.pool_count; p++) {
     TRY(features_add_pool(b->features, b->o.pools[p], is_augmented(b) ? b->o.augment : NULL, &b->feature_pool[p]));
@@ -102,6 +121,7 @@ status_t batches_create(const struct batches_options *options, struct features *
   const struct sampler_options so = sampler_options(b);
   TRY_GOTO(sampler_create(&so, &b->sampler), done);
   TRY_GOTO(warn_of_missing(b), done);
+  TRY_GOTO(check_planes(b), done);
   TRY_GOTO(add_all(b), done);
   TRY_GOTO(mem_alloc(&b->share.sample, (size_t)batches_largest(b), sizeof *b->share.sample), done);
   *out = b;
@@ -186,7 +206,8 @@ static status_t fill(struct batches *b, int64_t i) {
   s->image = features_image(b->features, b->feature_pool[ref->pool], info.image, view);
   if (!s->image) s->image = b->batch->images + (size_t)i * area * 3;
   s->condition = features_prompt(b->features, prompt, &s->length);
-  return OK;
+  s->number = b->batch->first + i - b->batch->index * sampler_batch(b->sampler);
+  return find_plane(b, ref->pool, ref->sample, &s->plane);
 }
 
 status_t batches_get(struct batches *b, int64_t epoch, int64_t step, const struct share **out) {

@@ -9,6 +9,8 @@
 struct batches;
 
 struct batches_options {
+  const struct model *model; // borrowed
+  int planes;                // of its output
   struct pool *const *pools; // borrowed
   int pool_count;
   const char *prompt; // a kind ("p6"), "random", or with `literal` the text itself
@@ -22,7 +24,8 @@ struct batches_options {
 };
 
 // Gives `features` the pools' pictures and every prompt that can be drawn: features_fill comes next. Samples that lack
-// the prompt are left out, counted and named in a warning; when none is left that is ERR_ARG.
+// the prompt are left out, counted and named in a warning; when none is left that is ERR_ARG, as is a sample whose class has no
+// plane of the model's output.
 status_t batches_create(const struct batches_options *options, struct features *features, struct batches **out);
 void batches_destroy(struct batches **b);
 

@@ -88,6 +88,11 @@ static status_t entries_begin(struct entries *e, size_t room) {
   return mem_alloc(&e->name, room, sizeof *e->name);
 }
 
+// Does the tensor change from step to step?
+static bool is_changing(const struct network_parameter *p) {
+  return p->trained || p->tracked;
+}
+
 // Room for one fp32 tensor called PREFIX + name of the parameter.
 static status_t entries_add(struct entries *e, const char *prefix, const struct network_parameter *p, float **data) {
   size_t i = e->count++;
@@ -110,17 +115,39 @@ static status_t write_entries(const struct entries *e, const char *directory, co
   return st;
 }
 
-// The parameters that are trained, or the frozen ones.
-static status_t write_parameters(struct network *n, bool trained, const char *directory, const char *name) {
+// A counter is int64 in files, as torch has it.
+static status_t entries_add_counter(struct entries *e, const struct network_parameter *p, float value) {
+  float *data;
+  TRY(entries_add(e, "", p, &data));
+  size_t i = e->count - 1;
+  int64_t *counter;
+  mem_free(&e->memory[i]);
+  TRY(mem_alloc(&counter, 1, sizeof *counter));
+  *counter = (int64_t)value;
+  e->memory[i] = counter;
+  e->entry[i].data = counter;
+  e->entry[i].desc.dtype = DTYPE_I64;
+  return OK;
+}
+
+static status_t add_parameter(struct entries *e, struct network *n, size_t i) {
+  const struct network_parameter *p = network_parameter_at(n, i);
+  float *data, counter;
+  if (p->stored == DTYPE_I64) {
+    TRY(network_get_parameter(n, i, &counter));
+    return entries_add_counter(e, p, counter);
+  }
+  TRY(entries_add(e, "", p, &data));
+  return network_get_parameter(n, i, data);
+}
+
+// The tensors that change, or the others.
+static status_t write_parameters(struct network *n, bool changing, const char *directory, const char *name) {
   struct entries e;
   status_t st;
   TRY_GOTO(entries_begin(&e, network_parameter_count(n)), done);
   for (size_t i = 0; i < network_parameter_count(n); i++) {
-    const struct network_parameter *p = network_parameter_at(n, i);
-    float *data;
-    if (p->trained != trained) continue;
-    TRY_GOTO(entries_add(&e, "", p, &data), done);
-    TRY_GOTO(network_get_parameter(n, i, data), done);
+    if (is_changing(network_parameter_at(n, i)) == changing) TRY_GOTO(add_parameter(&e, n, i), done);
   }
   TRY_GOTO(write_entries(&e, directory, name), done);
 done:
@@ -154,7 +181,7 @@ done:
 
 static bool has_frozen(const struct network *n) {
   for (size_t i = 0; i < network_parameter_count(n); i++) {
-    if (!network_parameter_at(n, i)->trained) return true;
+    if (!is_changing(network_parameter_at(n, i))) return true;
   }
   return false;
 }
@@ -169,8 +196,8 @@ static status_t write_index(const struct network *n, const char *directory) {
   TRY_GOTO(json_put(index, "weight_map", json_incref(map)), done);
   for (size_t i = 0; i < network_parameter_count(n); i++) {
     const struct network_parameter *p = network_parameter_at(n, i);
-    total += (json_int_t)desc_count(&p->desc) * (json_int_t)sizeof(float);
-    TRY_GOTO(json_put(map, p->name, json_string(p->trained ? trained_name : frozen_name)), done);
+    total += (json_int_t)desc_count(&p->desc) * (json_int_t)dtype_bytes(p->stored);
+    TRY_GOTO(json_put(map, p->name, json_string(is_changing(p) ? trained_name : frozen_name)), done);
   }
   TRY_GOTO(json_put(metadata, "total_size", json_integer(total)), done);
   TRY_GOTO(file_join(&path, directory, index_name), done);

@@ -91,9 +91,13 @@ static status_t compute_feature(struct evaluation *e, source_t source, const voi
 }
 
 static status_t encode_text(struct evaluation *e, struct plan_text *t) {
-  TRY(mem_alloc(&t->ids, (size_t)tokenizer_limit(e->job->tokenizer), sizeof *t->ids));
-  status_t st = tokenizer_encode(e->job->tokenizer, t->words, strlen(t->words), t->ids, &t->length);
-  return st == OK ? OK : status_prefix(st, "prompt '%s'", t->words);
+  const struct tokenizer *by = e->job->tokenizer;
+  if (!by) return OK;
+  TRY(mem_alloc(&t->ids, (size_t)tokenizer_limit(by), sizeof *t->ids));
+  status_t st = tokenizer_encode(by, t->words, strlen(t->words), t->ids, &t->length);
+  if (st != OK) return status_prefix(st, "prompt '%s'", t->words);
+  while (e->job->pad && t->length < tokenizer_limit(by)) t->ids[t->length++] = tokenizer_end(by);
+  return OK;
 }
 
 static status_t prepare_text(struct evaluation *e, struct plan_text *t) {
@@ -226,6 +230,23 @@ done:
   return st;
 }
 
+static status_t fill_sample(struct evaluation *e, const struct unit *u, struct network_sample *out) {
+  const struct picture *p = picture_of(&e->piece, u->image);
+  const struct target *target = target_of(&e->piece, u->sample);
+  const struct plan_text *t = &e->plan.texts[u->text];
+  int planes = network_planes(e->job->network);
+  *out = (struct network_sample){.image = p->feature ? p->feature : p->pixels,
+                                 .condition = t->feature ? t->feature : t->ids,
+                                 .length = t->length,
+                                 .mask = target->mask,
+                                 .plane = model_find_plane(e->job->model, planes, target->info.class_name)};
+  if (out->plane >= 0) return OK;
+  return FAIL(
+      ERR_ARG,
+      "pool %s, sample %s is of class '%s', which none of the %d planes of %s is about (id2label in config.json)",
+      pool_get_info(e->job->pool)->name, target->info.name, target->info.class_name, planes, e->job->model->directory);
+}
+
 // A last piece is filled up with repeats of its first unit: all passes then have one shape, for which the network is built once
 // and gives the same bits whichever rank and piece a unit falls into.
 static status_t run_decoder(struct evaluation *e) {
@@ -237,13 +258,7 @@ static status_t run_decoder(struct evaluation *e) {
   TRY_GOTO(mem_alloc(&loss, e->batch, sizeof *loss), done);
   TRY_GOTO(mem_alloc(&sums, e->batch, sizeof *sums), done);
   for (size_t i = 0; i < count; i++) {
-    const struct unit *u = &e->plan.units[e->piece.first + i];
-    const struct picture *p = picture_of(&e->piece, u->image);
-    const struct plan_text *t = &e->plan.texts[u->text];
-    samples[i] = (struct network_sample){.image = p->feature ? p->feature : p->pixels,
-                                         .condition = t->feature ? t->feature : t->ids,
-                                         .length = t->length,
-                                         .mask = target_of(&e->piece, u->sample)->mask};
+    TRY_GOTO(fill_sample(e, &e->plan.units[e->piece.first + i], &samples[i]), done);
   }
   for (size_t i = count; i < e->batch; i++) samples[i] = samples[0];
   TRY_GOTO(network_loss(e->job->network, samples, (int)e->batch, loss, sums, e->logits), done);

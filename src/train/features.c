@@ -101,6 +101,15 @@ int features_find_prompt(const struct features *f, const char *text) {
   return i;
 }
 
+static status_t encode(const struct features *f, const char *text, struct prompt *p) {
+  const struct tokenizer *t = f->o.tokenizer;
+  if (!t) return OK;
+  TRY(mem_alloc(&p->ids, (size_t)tokenizer_limit(t), sizeof *p->ids));
+  TRY(tokenizer_encode(t, text, strlen(text), p->ids, &p->length));
+  while (f->o.pad && p->length < tokenizer_limit(t)) p->ids[p->length++] = tokenizer_end(t);
+  return OK;
+}
+
 status_t features_add_prompt(struct features *f, const char *text, int *index) {
   *index = features_find_prompt(f, text);
   if (*index >= 0) return OK;
@@ -108,8 +117,7 @@ status_t features_add_prompt(struct features *f, const char *text, int *index) {
   struct prompt p = {0};
   TRY_GOTO(mem_grow(&f->prompt, &f->prompt_room, f->prompts + 1, sizeof *f->prompt), done);
   TRY_GOTO(mem_copy_text(&p.text, text), done);
-  TRY_GOTO(mem_alloc(&p.ids, (size_t)tokenizer_limit(f->o.tokenizer), sizeof *p.ids), done);
-  TRY_GOTO(tokenizer_encode(f->o.tokenizer, text, strlen(text), p.ids, &p.length), done);
+  TRY_GOTO(encode(f, text, &p), done);
   unsigned c = chain_of(text);
   p.next = f->chain[c] - 1;
   f->prompt[f->prompts] = p;

@@ -15,7 +15,8 @@ struct features_options {
   struct network *network;
   struct store *store;
   struct comm *comm;
-  const struct tokenizer *tokenizer;
+  const struct tokenizer *tokenizer; // NULL: a model without prompts, for which every text is the same nothing
+  bool pad;                          // texts to the tokenizer's limit with its end token, as if it were part of them
   const char
       *store_dir; // as given to store_open: decides how ranks learn of each other's values; NULL or "none": memory
   // Asked between rounds of computing; a true anywhere makes all ranks return ERR_PREEMPTED with what they have stored.

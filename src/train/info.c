@@ -59,7 +59,9 @@ static status_t print_model(const char *path) {
   printf("size        %d pixels\n", m->preprocess.size);
   printf("weights     %s\n", m->has_weights ? "in the directory" : "none: drawn from a seed (init: random)");
   TRY_GOTO(print_network(m), done);
-  if (tokenizer_load(path, limit, &t) == OK) {
+  if (limit == 0) {
+    printf("tokenizer   none: the model takes no prompts\n");
+  } else if (tokenizer_load(path, limit, &t) == OK) {
     printf("tokenizer   %d tokens, texts of up to %d\n", tokenizer_size(t), limit);
     if (tokenizer_size(t) > vocabulary) {
       FAIL_GOTO(done, ERR_FORMAT, "%s: the tokenizer has %d tokens, the model's table %d rows", path, tokenizer_size(t),

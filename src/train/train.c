@@ -38,6 +38,9 @@ status_t train_command(int argc, char **argv) {
   status_t st = run(&t, argc, argv);
   stop_end();
   trainer_close(&t);
-  if (st == OK || t.together) comm_destroy(&t.comm);
+  if (st == OK || t.together) {
+    comm_destroy(&t.statistics);
+    comm_destroy(&t.comm);
+  }
   return st;
 }

@@ -26,8 +26,11 @@ static const struct config_key keys[] = {
      CONFIG_RECIPE},
     {"prompt", CONFIG_TEXT, "p6", "", 0, 0, NULL,
      "Prompt kind of the pool (p0..p9), random (every kind but p0), or one literal text in quotes for all samples.", 0},
-    {"train.encoders", CONFIG_BOOL, "false", "", 0, 0, NULL,
-     "Train the encoders too; without, their outputs are computed once.", 0},
+    {"train.encoders", CONFIG_BOOL, MODEL, "", 0, 0, NULL,
+     "Train the encoders too; without, their outputs are computed once.", CONFIG_RECIPE},
+    {"train.sync_batchnorm", CONFIG_BOOL, "true", "", 0, 0, NULL,
+     "BatchNorm normalises by the batch of all ranks; false: each rank by its share, and rank 0's statistics are kept.",
+     0},
     {"train.loss", CONFIG_CHOICE, "dice_ce (dice_only with quirks: study)", "", 0, 0, "dice_ce|dice_only|monai14",
      "Loss of one sample: soft Dice + 0.2 BCE on logits, soft Dice alone, or soft Dice + 0.2 BCE of the squashed map.",
      CONFIG_RECIPE},
@@ -116,6 +119,7 @@ static status_t set_real(struct config *c, const char *name, double value) {
 static status_t fill_recipe(struct config *c, const struct model_recipe *r) {
   bool study = !strcmp(config_text(c, "quirks"), "study");
   TRY(set_int(c, "size", r->size));
+  TRY(config_set_default(c, "train.encoders", r->encoders ? "true" : "false"));
   TRY(set_int(c, "train.batch", r->batch));
   TRY(set_real(c, "train.lr", r->lr));
   TRY(set_real(c, "train.weight_decay", r->weight_decay));
@@ -184,6 +188,7 @@ status_t train_config_resolve(struct config *c, const struct model_arch *arch, s
   o->prompt = config_text(c, "prompt");
   o->prompt_literal = config_quoted(c, "prompt");
   o->quirks_study = !strcmp(config_text(c, "quirks"), "study");
+  o->sync_batchnorm = config_bool(c, "train.sync_batchnorm");
   o->precision_name = config_text(c, "precision");
   o->loss_name = config_text(c, "train.loss");
   if (o->quirks_study && strcmp(o->loss_name, "dice_only")) {
@@ -197,6 +202,7 @@ status_t train_config_resolve(struct config *c, const struct model_arch *arch, s
       .train = true,
       .encoders = config_bool(c, "train.encoders"),
       .loss = loss_of(o->loss_name),
+      .study = o->quirks_study,
       .seed = o->seed,
   };
   return OK;

@@ -28,7 +28,7 @@ struct train_options {
   int64_t checkpoint_keep;
   const char *dump_dir; // NULL: no dump
   int64_t dump_step;
-  bool quirks_study;
+  bool quirks_study, sync_batchnorm;
   const char *precision_name, *loss_name;
 };
 

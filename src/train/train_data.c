@@ -60,7 +60,7 @@ static status_t open_all(struct trainer *t) {
     TRY(refuse_soft_masks(t->train_pools, t->train_pool_count));
     TRY(refuse_soft_masks(t->val_pools, t->val_pool_count));
   }
-  return inference_load_tokenizer(t->model, &t->tokenizer);
+  return model_has_text(t->model) ? inference_load_tokenizer(t->model, &t->tokenizer) : OK;
 }
 
 static bool wants_stop(void *context) {
@@ -73,18 +73,24 @@ static status_t list_samples(struct trainer *t) {
                                       .store = t->store,
                                       .comm = t->comm,
                                       .tokenizer = t->tokenizer,
+                                      .pad = t->o.quirks_study && t->model->arch->attends_pads,
                                       .store_dir = t->o.store_dir,
                                       .stop = wants_stop};
-  struct batches_options bo = {.pools = t->train_pools,
+  bool text = model_has_text(t->model);
+  struct batches_options bo = {.model = t->model,
+                               .planes = network_planes(t->network),
+                               .pools = t->train_pools,
                                .pool_count = t->train_pool_count,
-                               .prompt = t->o.prompt,
-                               .literal = t->o.prompt_literal,
+                               .prompt = text ? t->o.prompt : "none",
+                               .literal = t->o.prompt_literal || !text,
                                .pixels = !network_feature_bytes(t->network, SOURCE_IMAGE),
                                .batch = t->o.batch,
                                .seed = t->o.seed,
                                .augment = &t->o.augment,
                                .rank = comm_rank(t->comm),
                                .ranks = comm_size(t->comm)};
+  if (!text && config_given(t->config, "prompt"))
+    log_info("%s takes no prompts: 'prompt' is ignored", t->model->arch->name);
   TRY(features_create(&fo, &t->features));
   TRY(batches_create(&bo, t->features, &t->train));
   if (!t->val_pool_count) return OK;

@@ -35,6 +35,7 @@ static status_t score_batch(struct trainer *t, int64_t step, double sum[SUMS]) {
 status_t trainer_validate(struct trainer *t, struct score *out) {
   double loss = 0, dice = 0, count = 0;
   *out = (struct score){0};
+  TRY(trainer_share_statistics(t));
   for (int64_t step = 0; step < batches_steps(t->val); step++) {
     double sum[SUMS] = {0};
     status_t st = score_batch(t, step, sum);

@@ -85,7 +85,15 @@ static status_t open_resumed_model(struct trainer *t) {
 // Buckets: small first, so that communication starts early in the backward pass, then large enough to be bandwidth bound.
 enum { BUCKET_FIRST = 1 << 20, BUCKET_REST = 8 << 20 };
 
+static status_t exchange(void *context, double *values, size_t count) {
+  return comm_sum_f64(context, values, count);
+}
+
 static status_t open_network(struct trainer *t) {
+  if (t->statistics && t->o.sync_batchnorm) {
+    t->o.network.exchange = exchange;
+    t->o.network.exchange_context = t->statistics;
+  }
   TRY(backend_create(t->o.device, t->o.threads, &t->backend));
   TRY(network_create(t->model, t->backend, &t->o.network, &t->network));
   TRY(optimizer_create(t->network, t->backend, &t->o.optimizer, &t->optimizer));
@@ -133,6 +141,7 @@ status_t trainer_open(struct trainer *t, int argc, char **argv) {
   if (!t->o.threads) TRY(comm_share_cores(t->comm, &t->o.threads));
   TRY(trainer_open_out(t));
   if (t->resumed >= 0) TRY(trainer_agree(t, open_resumed_model(t)));
+  if (comm_size(t->comm) > 1) TRY(comm_duplicate(t->comm, &t->statistics));
   TRY(trainer_agree(t, open_network(t)));
   TRY(trainer_open_data(t));
   TRY(trainer_agree(t, open_scratch(t)));

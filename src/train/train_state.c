@@ -8,6 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+// What DistributedDataParallel does with buffers (broadcast_buffers): rank 0's count. They are read in evaluation only, so once
+// before it is enough.
+status_t trainer_share_statistics(struct trainer *t) {
+  if (comm_size(t->comm) == 1 || t->o.sync_batchnorm) return OK;
+  for (size_t i = 0; i < network_parameter_count(t->network); i++) {
+    const struct network_parameter *p = network_parameter_at(t->network, i);
+    float *values;
+    if (!p->tracked) continue;
+    TRY(mem_alloc(&values, (size_t)desc_count(&p->desc), sizeof *values));
+    status_t st = network_get_parameter(t->network, i, values);
+    if (st == OK) st = comm_broadcast(t->comm, values, (size_t)desc_count(&p->desc) * sizeof *values, 0);
+    if (st == OK) st = network_set_parameter(t->network, i, values);
+    mem_free(&values);
+    TRY(st);
+  }
+  return OK;
+}
+
 status_t trainer_broadcast_text(struct trainer *t, char **text) {
   uint64_t n = comm_rank(t->comm) == 0 ? strlen(*text) : 0;
   TRY(comm_broadcast(t->comm, &n, sizeof n, 0));

@@ -23,7 +23,9 @@ struct position {
 
 struct trainer {
   struct comm *comm;
-  bool together; // the ranks know of the error: the world may be finalised
+  struct comm
+      *statistics; // the same ranks, for what BatchNorms exchange while gradients are on their way; NULL: one rank
+  bool together;   // the ranks know of the error: the world may be finalised
   struct config *config;
   struct train_options o;
   struct model *model;
@@ -73,6 +75,8 @@ status_t trainer_write_status(const struct trainer *t, const char *status);
 status_t trainer_save(struct trainer *t); // collective
 status_t trainer_load_state(struct trainer *t);
 status_t trainer_broadcast_text(struct trainer *t, char **text); // rank 0's text to all; freed with mem_free
+// Ranks that keep BatchNorm statistics of their own take rank 0's.
+status_t trainer_share_statistics(struct trainer *t); // collective
 // train_step.c
 struct step_result {
   double loss, dice, samples, seconds;

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss, DiceLoss
 from safetensors.torch import save_file
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 torch.manual_seed(3)
 torch.set_default_dtype(torch.float64)
@@ -223,6 +224,182 @@ for step in range(1, 6):
     scalars = torch.tensor([lr, beta1, beta2, eps, wd, 1 - beta1**step, 1 - beta2**step, factor])
     add(f"adamw_{step}", "ADAMW", "forward", [before, g, moments[0], moments[1], decay, scalars], after)
     moments = [z.clone() for z in after[1:]]
+
+# CONV of ResNet and DeepLab: the sum before the activation, the first 7x7, depthwise with rates beyond the picture
+for name, c, o, k, stride, pad, dilation, groups, size in [("first", 3, 4, 7, 2, 3, 1, 1, (11, 9)),
+                                                           ("rate6", 4, 4, 3, 1, 6, 6, 4, (7, 5)),
+                                                           ("rate12", 4, 4, 3, 1, 12, 12, 4, (4, 4))]:
+    x, w = leaf(1, c, *size), leaf(o, c // groups, k, k)
+    y = F.conv2d(x, w, None, stride, pad, dilation, groups)
+    dy = torch.randn_like(y)
+    dx, dw = torch.autograd.grad(y, (x, w), dy)
+    at = dict(stride=(stride, stride), pad=(pad, pad), dilation=(dilation, dilation), groups=groups)
+    add(f"conv_{name}", "CONV", "forward", [nhwc(x), w, None, None], [nhwc(y)], **at)
+    add(f"conv_{name}_dx", "CONV", "backward-data", [nhwc(dy), w], [nhwc(dx)], **at)
+    add(f"conv_{name}_dw", "CONV", "backward-weight", [nhwc(dy), nhwc(x)], [dw, None], **at)
+x, w, b, r = leaf(2, 3, 4, 5), leaf(6, 3, 1, 1), leaf(6), torch.randn(2, 6, 4, 5)
+add("conv_residual_first", "CONV", "forward", [nhwc(x), w, b, nhwc(r)], [nhwc(torch.relu(F.conv2d(x, w, b) + r))],
+    activation="relu", residual_first=1, stride=(1, 1), pad=(0, 0), dilation=(1, 1), groups=1)
+
+# BATCHNORM: in training, of a half of the batch with the statistics of the whole (two ranks), and by running statistics
+last = lambda x: nhwc(x) if x.dim() == 4 else x
+for name, shape, eps, momentum in [("picture", (4, 5, 3, 2), 1e-5, 0.1), ("rows", (6, 7), 1e-3, 0.25)]:
+    C = shape[1]
+    x, gamma, beta = (torch.randn(shape) * 2 + 1).requires_grad_(), leaf(C), leaf(C)
+    running, old = [torch.randn(C), torch.rand(C) + 0.2], []
+    old = [z.clone() for z in running]
+    y = F.batch_norm(x, *running, gamma, beta, True, momentum, eps)  # changes `running`
+    dy, r = torch.randn_like(y), torch.randn_like(y)
+    dx, dgamma, dbeta = torch.autograd.grad(y, (x, gamma, beta), dy)
+    dims = [i for i in range(len(shape)) if i != 1]
+    var, mean = torch.var_mean(x, dims, correction=0)
+    sums = torch.cat([x.sum(dims), (x * x).sum(dims), torch.tensor([float(x.numel() // C)])])
+    dsums, half, n = torch.cat([dgamma, dbeta]), slice(0, shape[0] // 2), f"batchnorm_{name}"
+    add(f"{n}_sums", "BATCHNORM_SUMS", "forward", [last(x)], [sums])
+    add(f"{n}_moments", "BATCHNORM_MOMENTS", "forward", [sums, *old], [mean, var, *running], momentum=momentum)
+    for part, rows in (("", slice(None)), ("_half", half)):
+        dx_in = [last(dy)[rows], last(x)[rows], mean, var, gamma, dsums, sums]
+        add(f"{n}{part}", "BATCHNORM", "forward", [last(x)[rows], mean, var, gamma, beta, None], [last(y)[rows]], epsilon=eps)
+        add(f"{n}{part}_dx", "BATCHNORM", "backward-data", dx_in, [last(dx)[rows]], epsilon=eps)
+    add(f"{n}_dw", "BATCHNORM", "backward-weight", [last(dy), last(x), mean, var], [dgamma, dbeta, dsums], epsilon=eps)
+    add(f"{n}_relu", "BATCHNORM", "forward", [last(x), mean, var, gamma, beta, last(r)], [last(torch.relu(y + r))],
+        activation="relu", epsilon=eps)
+    y = F.batch_norm(x, *old, gamma, beta, False, momentum, eps)
+    dx, dgamma, dbeta = torch.autograd.grad(y, (x, gamma, beta), dy)
+    add(f"{n}_running", "BATCHNORM", "forward", [last(x), *old, gamma, beta, None], [last(y)], epsilon=eps)
+    add(f"{n}_running_dx", "BATCHNORM", "backward-data", [last(dy), last(x), *old, gamma, None, None], [last(dx)], epsilon=eps)
+    add(f"{n}_running_dw", "BATCHNORM", "backward-weight", [last(dy), last(x), *old],
+        [dgamma, dbeta, torch.cat([dgamma, dbeta])], epsilon=eps)
+
+# BATCHNORM_FOLD
+for name, bias, groups in [("bias", True, 1), ("plain", False, 1), ("depthwise", False, 4)]:
+    conv, norm = torch.nn.Conv2d(4, 8, 3, groups=groups, bias=bias), torch.nn.BatchNorm2d(8).eval()
+    for z, value in [(norm.weight, torch.randn(8)), (norm.bias, torch.randn(8)), (norm.running_mean, torch.randn(8)),
+                     (norm.running_var, torch.rand(8) + 0.2)]:
+        z.data.copy_(value)
+    fused = fuse_conv_bn_eval(conv.eval(), norm)
+    add(f"fold_{name}", "BATCHNORM_FOLD", "forward",
+        [conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias], [fused.weight, fused.bias],
+        epsilon=norm.eps)
+
+# POOL; small whole numbers: many equals in a window, of which the first wins
+for name, k, stride, pad in [("resnet", (3, 3), 2, 1), ("half", (2, 2), 2, 0), ("uneven", (3, 2), 1, 1)]:
+    for kind, x in [("", torch.randn(2, 3, 7, 6)), ("_equals", torch.randint(-2, 1, (2, 3, 7, 6)).double())]:
+        x.requires_grad_()
+        y, at = F.max_pool2d(x, k, stride, pad, return_indices=True)
+        i, j = torch.meshgrid(torch.arange(y.shape[2]), torch.arange(y.shape[3]), indexing="ij")
+        where = ((at // 6 - i * stride + pad) * k[1] + at % 6 - j * stride + pad).to(torch.uint8)
+        dy = torch.randn_like(y)
+        a = dict(pool="max", kernel=k, stride=(stride, stride), pad=(pad, pad))
+        add(f"max_{name}{kind}", "POOL", "forward", [nhwc(x)], [nhwc(y), nhwc(where)], **a)
+        add(f"max_{name}{kind}_dx", "POOL", "backward-data", [nhwc(dy), nhwc(where)],
+            [nhwc(torch.autograd.grad(y, x, dy)[0])], **a)
+for name, f, k, stride in [("half", lambda x: F.avg_pool2d(x, 2), (2, 2), 2), ("all", lambda x: F.adaptive_avg_pool2d(x, 1), (7, 6), 1),
+                           ("overlap", lambda x: F.avg_pool2d(x, (3, 2), 1), (3, 2), 1)]:
+    x = leaf(2, 3, 7, 6)
+    y = f(x)
+    dy = torch.randn_like(y)
+    a = dict(pool="average", kernel=k, stride=(stride, stride), pad=(0, 0))
+    add(f"average_{name}", "POOL", "forward", [nhwc(x)], [nhwc(y), None], **a)
+    add(f"average_{name}_dx", "POOL", "backward-data", [nhwc(dy), None], [nhwc(torch.autograd.grad(y, x, dy)[0])], **a)
+
+# RESIZE nearest
+for size in [(8, 10), (7, 9), (3, 2), (1, 1), (4, 5), (12, 20)]:
+    x = leaf(1, 2, 4, 5)
+    y = F.interpolate(x, size, mode="nearest")
+    dy = torch.randn_like(y)
+    n = f"resize_nearest_{size[0]}x{size[1]}"
+    add(n, "RESIZE", "forward", [nhwc(x)], [nhwc(y)], resize="nearest")
+    add(f"{n}_dx", "RESIZE", "backward-data", [nhwc(dy)], [nhwc(torch.autograd.grad(y, x, dy)[0])], resize="nearest")
+
+# CONV_EACH, as the public code of CRIS does it: samples as groups
+for name, k, pad, bias in [("cris", (3, 3), 1, True), ("uneven", (2, 3), 0, False)]:
+    x, w, b = leaf(3, 4, 5, 6), leaf(3, 4, *k), leaf(3)
+    y = F.conv2d(x.reshape(1, 12, 5, 6), w, b if bias else None, padding=pad, groups=3).transpose(0, 1)
+    dy = torch.randn_like(y)
+    grads = torch.autograd.grad(y, (x, w, b) if bias else (x, w), dy)
+    a = dict(pad=(pad, pad))
+    add(f"conv_each_{name}", "CONV_EACH", "forward", [nhwc(x), w, b if bias else None], [nhwc(y)], **a)
+    add(f"conv_each_{name}_dx", "CONV_EACH", "backward-data", [nhwc(dy), w], [nhwc(grads[0])], **a)
+    add(f"conv_each_{name}_dw", "CONV_EACH", "backward-weight", [nhwc(dy), nhwc(x)],
+        [grads[1], grads[2] if bias else None], **a)
+
+# TAKE_PLANE
+x, plane = leaf(4, 3, 5, 3), torch.tensor([2, 0, 1, 2])
+y = x[torch.arange(4), :, :, plane]
+dy = torch.randn_like(y)
+add("take_plane", "TAKE_PLANE", "forward", [x, plane.int()], [y])
+add("take_plane_dx", "TAKE_PLANE", "backward-data", [dy, plane.int()], [torch.autograd.grad(y, x, dy)[0]])
+
+# ATTENTION as MultiheadAttention does it with padded keys; its projections are the identity
+module = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+module.in_proj_weight.data = torch.eye(8).repeat(3, 1)
+module.out_proj.weight.data = torch.eye(8)
+q, k, v, lengths = leaf(3, 4, 8), leaf(3, 6, 8), leaf(3, 6, 8), torch.tensor([6, 1, 4], dtype=torch.int32)
+o, _ = module(q, k, v, key_padding_mask=torch.arange(6)[None, :] >= lengths[:, None])
+split = [z.reshape(3, -1, 2, 4).transpose(1, 2) for z in (q, k)]
+scores = split[0] @ split[1].transpose(2, 3) / 2
+lse = torch.logsumexp(scores.masked_fill((torch.arange(6)[None, :] >= lengths[:, None])[:, None, None], -math.inf), 3)
+do = torch.randn_like(o)
+grads = torch.autograd.grad(o, (q, k, v), do)
+a = dict(heads=2, causal=0, scale=0.5)
+add("attention_module", "ATTENTION", "forward", [q, k, v, lengths, None], [o, lse], **a)
+add("attention_module_grad", "ATTENTION", "backward-data", [do, q, k, v, o, lse, lengths, None], list(grads), **a)
+
+
+def words(seed, stream, counter):
+    """Philox 4x32-10 as Salmon et al. 2011 write it."""
+    c = [counter & 0xffffffff, counter >> 32, stream & 0xffffffff, stream >> 32]
+    k = [seed & 0xffffffff, seed >> 32]
+    for _ in range(10):
+        high, low = zip(*(divmod(m * z, 1 << 32) for m, z in ((0xd2511f53, c[0]), (0xcd9e8d57, c[2]))))
+        c = [high[1] ^ c[1] ^ k[0], low[1], high[0] ^ c[3] ^ k[1], low[0]]
+        k = [(k[0] + 0x9e3779b9) % (1 << 32), (k[1] + 0xbb67ae85) % (1 << 32)]
+    return c
+
+
+# Random123's known answers
+assert words(0, 0, 0) == [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]
+assert words(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88) == [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
+
+
+def kept(noise, stream, elements, p):
+    """1 / (1 - p) where the element of a sample stays, 0 where it is dropped."""
+    low, high, step, sample = (z % (1 << 32) for z in noise.tolist())
+    stays = [words(high << 32 | low, sample << 32 | step, stream << 32 | e // 4)[e % 4] >= p * 2**32 for e in elements]
+    return torch.tensor(stays, dtype=torch.float64) / (1 - p)
+
+
+# DROPOUT, with the masks of the contract
+noise = torch.tensor([[7, 0, 3, 0], [7, 0, 3, 1], [-1, -2, -3, -4]], dtype=torch.int32)
+for p, stream, shape in [(0.1, 0, (7,)), (0.5, 5, (3, 5)), (0.2, 2**32 - 1, (2, 3, 3))]:
+    x = leaf(3, *shape)
+    mask = torch.stack([kept(z, stream, range(math.prod(shape)), p).reshape(shape) for z in noise])
+    dy = torch.randn(3, *shape)
+    a = dict(dropout=p, stream=stream)
+    add(f"dropout_{p}", "DROPOUT", "forward", [x, noise], [x * mask], **a)
+    add(f"dropout_{p}_dx", "DROPOUT", "backward-data", [dy, noise], [dy * mask], **a)
+
+# ATTENTION with dropout on the probabilities
+for name, p, t, s, causal, lengths in [("plain", 0.5, 3, 6, 0, None), ("both", 0.2, 6, 6, 1, [6, 2, 4])]:
+    N, d, stream = 2, 4, 9
+    q, k, v = leaf(3, t, N * d), leaf(3, s, N * d), leaf(3, s, N * d)
+    split = [z.reshape(3, -1, N, d).transpose(1, 2) for z in (q, k, v)]
+    mask = torch.ones(3, 1, t, s, dtype=torch.bool)
+    if causal:
+        mask = mask.tril()
+    if lengths:
+        mask = mask & (torch.arange(s)[None, :] < torch.tensor(lengths)[:, None])[:, None, None, :]
+    scores = (split[0] @ split[1].transpose(2, 3) / math.sqrt(d)).masked_fill(~mask, -math.inf)
+    places = [((h * t + i) << 16) + j for h in range(N) for i in range(t) for j in range(s)]
+    factor = torch.stack([kept(z, stream, places, p).reshape(N, t, s) for z in noise])
+    o = ((torch.softmax(scores, 3) * factor) @ split[2]).transpose(1, 2).reshape(3, t, N * d)
+    lse, do = torch.logsumexp(scores, 3), torch.randn(3, t, N * d)
+    grads = torch.autograd.grad(o, (q, k, v), do)
+    length = torch.tensor(lengths, dtype=torch.int32) if lengths else None
+    a = dict(heads=N, causal=causal, scale=1 / math.sqrt(d), dropout=p, stream=stream)
+    add(f"attention_dropout_{name}", "ATTENTION", "forward", [q, k, v, length, noise], [o, lse], **a)
+    add(f"attention_dropout_{name}_grad", "ATTENTION", "backward-data", [do, q, k, v, o, lse, length, noise], list(grads), **a)
 
 path = pathlib.Path(__file__).resolve().parent / "ops.safetensors"
 save_file(tensors, path, metadata={"cases": json.dumps(cases, separators=(",", ":"))})

@@ -244,12 +244,13 @@ def record(model, forward, x, dtype, keep, recipe, modes=(("trained", lambda _n:
     return out
 
 
-def float32_runs(run):
+def float32_runs(run, counts=(1, 2)):
     """torch's own float32 in more than one order of sums. A ReLU that flips moves gradients by far more than rounding does, and which
-    ones flip is chance: one run says too little of what float32 is. run(format) records at float32 with that memory format."""
+    ones flip is chance: one run says too little of what float32 is. run(format) records at float32 with that memory format; `counts`
+    of threads."""
     threads = torch.get_num_threads()
     try:
-        for count in (1, 2):
+        for count in counts:
             torch.set_num_threads(count)
             for layout in (torch.contiguous_format, torch.channels_last):
                 yield run(layout)
@@ -315,6 +316,7 @@ def make_case(folder, model, forward, x, recipe, full=False, **options):
     """`folder`/io.safetensors of a model whose config.json the caller has written; `versions` of what made it. The tiny case holds whole
     tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes; `last`: what fills
     the last of three masks."""
+    slow = x["pixels"].shape[1] > 200  # the published sizes: minutes a run
     keep, versions, last = project if full else whole, options.pop("versions", {}), options.pop("last", None)
     truth = record(model, forward, x, torch.float64, keep, recipe, **options)
 
@@ -324,7 +326,7 @@ def make_case(folder, model, forward, x, recipe, full=False, **options):
             m = m.to(memory_format=layout)
         return record(m, forward, x, torch.float32, keep, recipe, **options)
 
-    d = widest(distances(truth, other, full) for other in float32_runs(once))
+    d = widest(distances(truth, other, full) for other in float32_runs(once, (2,) if slow else (1, 2)))
     held = {n: x[n].int() for n in ("input_ids", "lengths", "plane") if n in x}
     held["batch_size"] = torch.tensor(x["pixels"].shape[:2], dtype=torch.int32)
     if last is not None:

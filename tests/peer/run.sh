@@ -52,7 +52,7 @@ for name in $names; do
     pixels) shared pixels "$python" tests/peer/pixels.py "$(tool pixels_tool)" "$GRIDSEG_SHARED/data" ;;
     pool) shared pool "$python" tests/peer/pool_h5py.py "$GRIDSEG" ;;
     tokens) shared tokens "$python" tests/peer/tokens.py "$(tool tool_tokens)" "$vocabulary" "$GRIDSEG_SHARED/data/prompts" \
-      ${GRIDSEG:+--gridseg "$GRIDSEG"} ;;
+      --words "$GRIDSEG_SHARED/data/vocab/bert-base-uncased-vocab.txt" ${GRIDSEG:+--gridseg "$GRIDSEG"} ;;
     safetensors) peer safetensors "$python" tests/peer/peer_safetensors.py "$build" ;;
     predict) peer predict "$python" tests/peer/predict.py ;;
     train) shared train "$python" tests/peer/train.py ;;
