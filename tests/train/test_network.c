@@ -87,6 +87,8 @@ static const struct model_arch words_arch = {.name = "words",
                                              .text = few_words,
                                              .is_encoder = in_encoder};
 
+static const char *backend_name; // that the tests run on
+
 // ---- samples -------------------------------------------------------------------------------------------------------
 
 static uint8_t pictures[BATCH][AREA * 3], masks[BATCH][AREA];
@@ -174,7 +176,7 @@ static void *run_rank(void *arg) {
   struct network_sample sample[BATCH];
   float loss[BATCH], sums[BATCH][4];
   fill(sample);
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   if (r->fails) sample[r->first].plane = PLANES;
   r->status = network_step(n, sample + r->first, r->count, 1.0 / BATCH, 3, NULL, loss, sums, NULL);
@@ -275,7 +277,7 @@ static void training_and_evaluation(void **state) {
   assert_ok(mem_alloc(&before, BATCH * AREA, sizeof *before));
   assert_ok(mem_alloc(&after, BATCH * AREA, sizeof *after));
   assert_ok(mem_alloc(&other, BATCH * AREA, sizeof *other));
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   assert_ok(network_create(&model, backend, &evaluation, &plain));
   assert_int_equal(network_planes(n), PLANES);
@@ -332,7 +334,7 @@ static void counters_go_on(void **state) {
   float loss[BATCH], sums[BATCH][4], value = 0;
   size_t counter = 0;
   fill(sample);
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   while (network_parameter_at(n, counter)->stored != DTYPE_I64) counter++;
   assert_ok(network_step(n, sample, BATCH, 1, 0, NULL, loss, sums, NULL));
@@ -362,7 +364,7 @@ static void texts_as_features(void **state) {
   fill(sample);
   assert_ok(mem_alloc(&want, BATCH * AREA, sizeof *want));
   assert_ok(mem_alloc(&met, BATCH * AREA, sizeof *met));
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &frozen));
   assert_ok(network_create(&model, backend, &all, &live));
   for (int i = 0; i < BATCH; i++) {
@@ -399,6 +401,7 @@ static void texts_as_features(void **state) {
 }
 
 int main(void) {
+  static const char *const backends[] = {"reference", "onednn"};
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ranks_are_one),
       cmocka_unit_test(a_rank_without_samples_takes_part),
@@ -407,5 +410,10 @@ int main(void) {
       cmocka_unit_test(counters_go_on),
       cmocka_unit_test(texts_as_features),
   };
-  return cmocka_run_group_tests(tests, make_samples, NULL);
+  int failed = 0;
+  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+    backend_name = backends[i];
+    failed += cmocka_run_group_tests_name(backend_name, tests, make_samples, NULL);
+  }
+  return failed;
 }
