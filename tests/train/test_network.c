@@ -322,6 +322,37 @@ static void training_and_evaluation(void **state) {
   mem_free(&before);
 }
 
+// Under the study's quirks every plane's logits are there after an evaluation: those that each plane has when it is asked for.
+static void every_plane(void **state) {
+  (void)state;
+  const double dropout = 0;
+  struct backend *backend;
+  struct network *n;
+  const struct model model = {.arch = &picture_arch, .config = (void *)(uintptr_t)&dropout, .preprocess = preprocess};
+  const struct network_options o = {.size = SIDE, .train = true, .encoders = true, .study = true, .seed = 5};
+  struct network_sample sample[BATCH];
+  float loss[BATCH], sums[BATCH][4], *planes, *one;
+  fill(sample);
+  assert_ok(mem_alloc(&planes, BATCH * AREA * PLANES, sizeof *planes));
+  assert_ok(mem_alloc(&one, BATCH * AREA, sizeof *one));
+  assert_ok(backend_create(backend_name, 1, &backend));
+  assert_ok(network_create(&model, backend, &o, &n));
+  assert_fails(ERR_ARG, network_get_planes(n, planes), "planes");
+  assert_ok(network_loss(n, sample, BATCH, loss, sums, NULL));
+  assert_ok(network_get_planes(n, planes));
+  for (int p = 0; p < PLANES; p++) {
+    for (int i = 0; i < BATCH; i++) sample[i].plane = p;
+    assert_ok(network_forward(n, sample, BATCH, one));
+    for (int i = 0; i < BATCH * AREA; i++) assert_true(one[i] == planes[i * PLANES + p]);
+  }
+  assert_ok(network_step(n, sample, BATCH, 1, 0, NULL, loss, sums, NULL));
+  assert_fails(ERR_ARG, network_get_planes(n, planes), "planes"); // a step keeps none
+  network_destroy(&n);
+  backend_destroy(&backend);
+  mem_free(&one);
+  mem_free(&planes);
+}
+
 // A counter that is set goes on from there.
 static void counters_go_on(void **state) {
   (void)state;
@@ -407,6 +438,7 @@ int main(void) {
       cmocka_unit_test(a_rank_without_samples_takes_part),
       cmocka_unit_test(a_rank_that_fails_lets_the_others_go_on),
       cmocka_unit_test(training_and_evaluation),
+      cmocka_unit_test(every_plane),
       cmocka_unit_test(counters_go_on),
       cmocka_unit_test(texts_as_features),
   };
