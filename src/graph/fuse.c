@@ -88,8 +88,14 @@ static bool is_constant(const struct value *v) {
   return v->kind == VALUE_PARAMETER && !v->trained && !v->tracked;
 }
 
-// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the BATCHNORM's node and the
-// convolution moves behind it.
+// What a CAST was made from (a weight that is read as bf16), else the value itself.
+static struct value *before_cast(const struct graph *g, struct value *v) {
+  if (!v || v->base || v->producer < 0 || g->node[v->producer]->op.kind != OP_CAST) return v;
+  return g->node[v->producer]->in[0];
+}
+
+// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the convolution's node, which moves
+// to that of the BATCHNORM. It writes the weights in the type that the convolution reads.
 static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   struct node *n = g->node[i];
   if (n->op.kind != OP_BATCHNORM || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base) return OK;
@@ -100,11 +106,11 @@ static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   size_t from = (size_t)n->in[0]->producer;
   struct node *conv = g->node[from];
   if (conv->op.kind != OP_CONV || conv->op.attr.activation != ACT_NONE || conv->in[3]) return OK;
-  struct value *w = conv->in[1], *b = conv->in[2];
+  struct value *w = before_cast(g, conv->in[1]), *b = conv->in[2];
   if (!is_constant(w) || (b && !is_constant(b))) return OK;
   struct op op = {.kind = OP_BATCHNORM_FOLD, .inputs = 6, .outputs = 2, .attr = {.epsilon = n->op.attr.epsilon}};
   struct node *fold = graph_apply(g, &op, (struct value *[]){w, b, n->in[1], n->in[2], n->in[3], n->in[4]},
-                                  (struct tensor_desc[]){w->desc, n->in[4]->desc});
+                                  (struct tensor_desc[]){conv->in[1]->desc, n->in[4]->desc});
   if (!fold) return graph_status(g);
   g->nodes--; // it stands where the convolution stood; every operand is a parameter
   conv->in[1] = fold->out[0];
