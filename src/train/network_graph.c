@@ -63,7 +63,7 @@ status_t built_create(struct network *n, int64_t batch, int64_t length, bool tra
     TRY_GOTO(graph_differentiate(g, out->loss, scale), done);
   }
   if (n->options.precision == PRECISION_BF16) TRY_GOTO(graph_lower_bf16(g), done);
-  TRY_GOTO(graph_fuse(g, (struct value *[]){out->logits, out->loss, out->sums}, 3), done);
+  TRY_GOTO(graph_fuse(g, (struct value *[]){out->logits, out->loss, out->sums, out->planes}, 4), done);
   const struct graph_source sources[] = {{"pixels", SOURCE_IMAGE},
                                          {"ids", SOURCE_CONDITION},
                                          {"row", SOURCE_CONDITION},
@@ -89,12 +89,15 @@ void built_destroy(struct built *b) {
 
 status_t network_wanted(const struct network *n, const struct built *b, unit_kind_t kind, struct value ***out,
                         size_t *count) {
-  TRY(mem_alloc(out, NETWORK_RESULTS + 2 * n->parameters, sizeof **out));
+  TRY(mem_alloc(out, NETWORK_RESULTS + 1 + 2 * n->parameters, sizeof **out));
   *count = 0;
   (*out)[(*count)++] = b->logits;
-  if (kind == UNIT_FORWARD) return OK;
-  (*out)[(*count)++] = b->loss;
-  (*out)[(*count)++] = b->sums;
+  bool every = kind != UNIT_STEP && n->options.study && b->planes->desc.rank == 4;
+  if (kind != UNIT_FORWARD) {
+    (*out)[(*count)++] = b->loss;
+    (*out)[(*count)++] = b->sums;
+  }
+  if (every) (*out)[(*count)++] = b->planes;
   for (size_t i = 0; kind == UNIT_STEP && i < n->parameters; i++) {
     if (b->parameter[i]->gradient) (*out)[(*count)++] = b->parameter[i]->gradient;
     if (b->parameter[i]->update) (*out)[(*count)++] = b->parameter[i]->update;
