@@ -33,7 +33,7 @@ static void frozen_part(void **state) {
   assert_ok(backend_create("reference", 1, &backend));
   assert_ok(network_create(model, backend, &(struct network_options){.size = 64, .train = true}, &n));
   // Three taps of 17 tokens, already reduced to the decoder's 12 channels: what stands before the first trained value.
-  assert_int_equal(network_feature_bytes(n, SOURCE_IMAGE), 3 * (17 * 12 * sizeof(float) + 48));
+  assert_int_equal(network_feature_bytes(n, SOURCE_IMAGE), 3 * (17 * 12 * sizeof(float) + 16));
   assert_int_equal(network_feature_bytes(n, SOURCE_CONDITION), 0);
   size_t trained = 0;
   for (size_t i = 0; i < network_parameter_count(n); i++) {
