@@ -173,12 +173,16 @@ class TorchScriptReader(pickle.Unpickler):
         return storage.as_strided(size, stride, offset)  # refuses what leaves the storage
 
 
-def flatten(module, prefix, depth, out):
+def flatten(module, prefix, depth, out, seen):
+    """Tensors by their path. A module inside itself, or one shared more often than any model does, has no end."""
+    seen[0] += 1
+    if depth == 0 or seen[0] > 100000:
+        raise pickle.UnpicklingError("its modules stand inside each other without end")
     for name, value in module.items():
         if isinstance(value, torch.Tensor):
             out[f"{prefix}{name}"] = value
-        elif isinstance(value, dict) and depth:
-            flatten(value, f"{prefix}{name}.", depth - 1, out)
+        elif isinstance(value, dict):
+            flatten(value, f"{prefix}{name}.", depth - 1, out, seen)
     return out
 
 
@@ -186,7 +190,7 @@ def read_torchscript(path):
     try:
         with zipfile.ZipFile(path) as z:
             root = next(n for n in z.namelist() if n.endswith("/data.pkl"))[:-len("/data.pkl")]
-            return flatten(TorchScriptReader(z, root).load(), "", 32, {})
+            return flatten(TorchScriptReader(z, root).load(), "", 32, {}, [0])
     except Exception as error:  # the unpickler meets a damaged file with errors of many types
         raise Refused(f"{path} is no TorchScript archive that can be read: {error}") from None
 

@@ -67,12 +67,20 @@ static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
   return true;
 }
 
-static bool fuse_sum(struct graph *g, size_t i, const int *readers) {
+// Would the sum draw a product that is computed once into what is computed for every sample?
+static bool crosses(const unsigned *depends, const struct value *product, const struct value *sum) {
+  if (!depends) return false;
+  unsigned before = depends[product->id], after = depends[sum->id];
+  return before != after && !(before & DEPENDS_LIVE) && (before & (before - 1)) == 0;
+}
+
+static bool fuse_sum(struct graph *g, size_t i, const int *readers, const unsigned *depends) {
   struct node *n = g->node[i];
   if (n->op.kind != OP_ADD || !desc_equal(&n->op.in[0], &n->op.in[1])) return false;
   for (int k = 1; k >= 0; k--) { // the second operand is the branch, the first the stream
     struct value *branch = n->in[k], *stream = n->in[1 - k];
     if (branch->base || branch->producer < 0 || readers[branch->id] != 1 || branch == stream) continue;
+    if (crosses(depends, branch, n->out[0])) continue;
     struct node *product = g->node[branch->producer];
     int slot = residual_slot(&product->op);
     if (slot < 0 || product->in[slot] || product->op.attr.activation != ACT_NONE) continue;
@@ -122,7 +130,7 @@ static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   return OK;
 }
 
-status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
+status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, const unsigned *depends) {
   TRY(graph_status(g));
   int *readers = NULL;
   TRY(count_readers(g, keep, keeps, &readers));
@@ -131,7 +139,7 @@ status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
     if (g->node[i]) st = fold_batchnorm(g, i, readers);
   }
   for (size_t i = 0; st == OK && i < g->nodes; i++) {
-    if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers);
+    if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers, depends);
   }
   size_t kept = 0;
   for (size_t i = 0; i < g->nodes; i++) {

@@ -131,19 +131,24 @@ static status_t read_text(const json_t *config, const char *where, struct biomed
 static status_t read_taps(const json_t *config, const char *where, struct biomedclipseg *c) {
   static const int standard[] = {5, 8, 11};
   const json_t *list = json_object_get(config, "taps");
-  bool given = list && !json_is_null(list);
-  size_t count = given ? json_array_size(list) : 3;
-  if (given && (!json_is_array(list) || count < 1 || count > MAX_TAPS))
-    return FAIL(ERR_FORMAT, "%s: 'taps' must be a list of 1 to %d block numbers", where, MAX_TAPS);
-  c->decoder.taps = (int)count;
-  for (size_t i = 0; i < count; i++) {
-    const json_t *v = given ? json_array_get(list, i) : NULL;
-    json_int_t block = v ? json_is_integer(v) ? json_integer_value(v) : -1 : standard[i];
-    if (block < 1 || block > c->vision.layers) {
-      return FAIL(ERR_FORMAT, "%s: 'taps' wants block numbers from 1 to vision_config.depth (%d)", where,
-                  c->vision.layers);
+  c->decoder.taps = 3;
+  memcpy(c->tap, standard, sizeof standard);
+  if (list && !json_is_null(list)) {
+    size_t count = json_array_size(list);
+    if (!json_is_array(list) || count < 1 || count > MAX_TAPS)
+      return FAIL(ERR_FORMAT, "%s: 'taps' must be a list of 1 to %d block numbers", where, MAX_TAPS);
+    c->decoder.taps = (int)count;
+    for (size_t i = 0; i < count; i++) {
+      const json_t *v = json_array_get(list, i);
+      json_int_t block = json_is_integer(v) ? json_integer_value(v) : 0;
+      c->tap[i] = block < 1 || block > c->vision.layers ? 0 : (int)block;
     }
-    c->tap[i] = (int)block;
+  }
+  for (int i = 0; i < c->decoder.taps; i++) {
+    if (c->tap[i] < 1 || c->tap[i] > c->vision.layers) {
+      return FAIL(ERR_FORMAT, "%s: 'taps' (default 5, 8, 11) wants block numbers from 1 to vision_config.depth (%d)",
+                  where, c->vision.layers);
+    }
   }
   return OK;
 }

@@ -12,9 +12,9 @@
 //                                 transposed convolution 16 x 16 -> logits [B,S,S]
 //
 // The public code runs both towers without gradient: only the decoder learns, unless train.encoders asks for more.
+#include "models/clipseg.h"
 #include "base/mem.h"
 #include "models/clipseg_decoder.h"
-#include "models/model.h"
 
 #include <math.h>
 #include <string.h>
@@ -258,12 +258,24 @@ static struct value *vision_tower(struct net *n, const struct clipseg *c, struct
   return x;
 }
 
+// Words [B,L,D] with `context` [M,D] behind the start token: [B,M+L,D].
+static struct value *with_context(struct net *n, struct value *words, struct value *context) {
+  if (!context || !words) return words;
+  struct graph *g = n->g;
+  int64_t batch = words->desc.dim[0], length = words->desc.dim[1], m = context->desc.dim[0],
+          width = context->desc.dim[1];
+  struct value *start = graph_slice(g, words, 1, 0, 1), *rest = graph_slice(g, words, 1, 1, length - 1);
+  context = graph_expand(g, context, &TENSOR_DESC(g->real, batch, m, width));
+  return graph_concat(g, graph_concat(g, start, context, 1), rest, 1);
+}
+
 // The text transformer: ids [B,L] to the row of the pooled token [B,D].
-static struct value *text_tower(struct net *n, const struct clipseg *c, struct value *ids, struct value *row) {
+static struct value *text_tower(struct net *n, const struct clipseg *c, struct value *ids, struct value *row,
+                                struct value *context) {
   if (!ids) return NULL;
   struct graph *g = n->g;
   const struct transformer_spec *s = &c->text;
-  int64_t length = ids->desc.dim[1];
+  int64_t length = ids->desc.dim[1] + (context ? context->desc.dim[0] : 0);
   struct net_scope scope = net_enter(n, "clip.text_model");
   struct init init = {INIT_NORMAL, 0.02 * s->init_factor};
   struct value *tokens =
@@ -271,7 +283,7 @@ static struct value *text_tower(struct net *n, const struct clipseg *c, struct v
   struct value *place =
       nn_parameter(n, "embeddings.position_embedding.weight", &TENSOR_DESC(g->real, c->positions, s->width), init);
   place = graph_reshape(g, graph_slice(g, place, 0, 0, length), &TENSOR_DESC(g->real, 1, length, s->width));
-  struct value *x = graph_add(g, graph_embed(g, ids, tokens), place); // [B,L,D]
+  struct value *x = graph_add(g, with_context(n, graph_embed(g, ids, tokens), context), place); // [B,L,D]
   struct net_scope blocks = net_enter(n, "encoder");
   for (int i = 0; i < s->layers; i++) x = nn_transformer_layer(n, i, x, s);
   net_leave(n, blocks);
@@ -284,8 +296,8 @@ static struct init projection_init(const struct transformer_spec *t) {
   return (struct init){INIT_NORMAL, t->init_factor / sqrt((double)t->width)};
 }
 
-static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
-                           const struct model_preprocess *pre) {
+struct value *clipseg_build(struct net *n, const void *config, const struct model_spec *spec,
+                            const struct model_preprocess *pre, struct value *context) {
   const struct clipseg *c = config;
   struct graph *g = n->g;
   struct tensor_desc picture = TENSOR_DESC(DTYPE_U8, spec->batch, spec->size, spec->size, 3);
@@ -295,7 +307,7 @@ static struct value *build(struct net *n, const void *config, const struct model
   struct value *row = graph_input(g, "row", &TENSOR_DESC(DTYPE_I32, spec->batch));
 
   struct value *pooled = vision_tower(n, c, pixels, tap);
-  struct value *words = text_tower(n, c, ids, row);
+  struct value *words = text_tower(n, c, ids, row, context);
   if (spec->condition == CONDITION_IMAGE) {
     struct value *shown = graph_pixels(g, graph_input(g, "condition_pixels", &picture), pre->mean, pre->std);
     pooled = vision_tower(n, c, shown, NULL);
@@ -308,6 +320,15 @@ static struct value *build(struct net *n, const void *config, const struct model
   net_leave(n, clip);
   return clipseg_decoder(n, &c->decoder, tap, spec->condition == CONDITION_IMAGE ? pooled : words, spec->batch,
                          spec->size);
+}
+
+static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
+                           const struct model_preprocess *pre) {
+  return clipseg_build(n, config, spec, pre, NULL);
+}
+
+int64_t clipseg_text_width(const void *config) {
+  return ((const struct clipseg *)config)->text.width;
 }
 
 const struct model_arch clipseg_arch = {

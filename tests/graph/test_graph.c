@@ -233,7 +233,7 @@ static void fused_graphs_give_the_same(void **state) {
     struct built b = make(builds[k / 2], DTYPE_F64, training), fused = make(builds[k / 2], DTYPE_F64, training);
     struct graph_run r, f;
     size_t nodes = fused.g->nodes;
-    assert_ok(graph_fuse(fused.g, &fused.loss, 1));
+    assert_ok(graph_fuse(fused.g, &fused.loss, 1, NULL));
     assert_true(builds[k / 2] == build_cnn ? fused.g->nodes < nodes : fused.g->nodes <= nodes);
     collect(&fused);
     graph_run_create(b.g, "reference", b.output, b.outputs, &plain, &r);
@@ -252,7 +252,7 @@ static void fused_graphs_give_the_same(void **state) {
 static void batchnorm_takes_sum_and_activation(void **state) {
   (void)state;
   struct built b = make(build_cnn, DTYPE_F32, true);
-  assert_ok(graph_fuse(b.g, &b.loss, 1));
+  assert_ok(graph_fuse(b.g, &b.loss, 1, NULL));
   int both = 0;
   for (size_t i = 0; i < b.g->nodes; i++) {
     const struct node *n = b.g->node[i];
@@ -276,7 +276,7 @@ static void constant_batchnorms_fold(void **state) {
     int norms = count_kind(b.g, OP_BATCHNORM, FORWARD), sums_first = 0, leaves = 0;
     assert_int_equal(norms, 5);
     if (half) assert_ok(graph_lower_bf16(b.g));
-    assert_ok(graph_fuse(b.g, &b.loss, 1));
+    assert_ok(graph_fuse(b.g, &b.loss, 1, NULL));
     assert_int_equal(count_kind(b.g, OP_BATCHNORM, FORWARD), 0);
     assert_int_equal(count_kind(b.g, OP_BATCHNORM_FOLD, FORWARD), norms);
     assert_ok(graph_depend(b.g, &source, 1, &depends));
@@ -311,7 +311,7 @@ static void what_does_not_fold(void **state) {
     struct value *z = batchnorm(&m, "norm", y, false);
     if (what == 2) z = graph_multiply(g, z, y);
     if (what == 3) graph_find(g, "norm.mean")->tracked = true;
-    assert_ok(graph_fuse(g, &z, 1));
+    assert_ok(graph_fuse(g, &z, 1, NULL));
     assert_int_equal(count_kind(g, OP_BATCHNORM_FOLD, FORWARD), what < 2);
     graph_destroy(&g);
   }
@@ -365,7 +365,7 @@ static void bf16_graphs_are_near(void **state) {
     struct built b = make(builds[k], DTYPE_F64, true), low = make(builds[k], DTYPE_F32, true);
     struct graph_run r, l;
     assert_ok(graph_lower_bf16(low.g));
-    assert_ok(graph_fuse(low.g, &low.loss, 1));
+    assert_ok(graph_fuse(low.g, &low.loss, 1, NULL));
     collect(&low);
     for (size_t i = 0; i < low.g->nodes; i++) {
       check_types(low.g->node[i]);
@@ -395,7 +395,7 @@ static void fp32_graphs_agree(void **state) {
     bool training = k % 2;
     struct built b = make(builds[k / 2], DTYPE_F64, training), f = make(builds[k / 2], DTYPE_F32, training);
     struct graph_run r, s;
-    assert_ok(graph_fuse(f.g, &f.loss, 1));
+    assert_ok(graph_fuse(f.g, &f.loss, 1, NULL));
     collect(&f);
     graph_run_create(b.g, "reference", b.output, b.outputs, &plain, &r);
     graph_run_create(f.g, backend_name, f.output, f.outputs, &plain, &s);

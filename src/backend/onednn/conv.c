@@ -42,6 +42,21 @@ static float number(const void *data, dtype_t type, int64_t i) {
   return type == DTYPE_F32 ? ((const float *)data)[i] : bf16_to_f32(((const uint16_t *)data)[i]);
 }
 
+// [c,1,taps] with the last tap first.
+static void turn_depthwise(const struct plan *p, const void *from, void *to) {
+  const struct tensor_desc *w = &p->op.in[1];
+  int64_t n = desc_count(w), taps = w->dim[2] * w->dim[3];
+  bool half = is_half(p);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = i / taps * taps + taps - 1 - i % taps;
+    if (half) {
+      ((uint16_t *)to)[i] = ((const uint16_t *)from)[at];
+    } else {
+      ((float *)to)[i] = number(from, w->dtype, at);
+    }
+  }
+}
+
 // [o,c,taps] -> [taps,o,c], the last tap first: the kernels of the gradient of the picture.
 static void turn_kernels(const struct plan *p, const void *from, void *to) {
   const struct tensor_desc *w = &p->op.in[1];
@@ -69,7 +84,7 @@ static status_t weights(struct plan *p, md_t *plain, md_t *any, const struct ten
   dnnl_dims_t dims = {d->dim[0], d->dim[1], d->dim[2], d->dim[3]};
   dnnl_format_tag_t tag = dnnl_oihw;
   int rank = 4;
-  if (turned) { // as turn_kernels leaves them: from O to C
+  if (turned && g == 1) { // as turn_kernels leaves them: from O to C
     dims[0] = d->dim[1];
     dims[1] = d->dim[0];
     tag = dnnl_hwio;
@@ -204,7 +219,8 @@ static status_t link_all(struct plan *p, struct layer *l, const struct conv_oper
   const int *arg = arguments[o->kind];
   TRY(layer_link(p, l, o->x, arg[0], t.x, m->x, m->x_any));
   if (way == CONV_TURNED) {
-    TRY(layer_link_prepared(p, l, o->w, arg[1], t.w, m->w, m->w_any, turn_kernels));
+    TRY(layer_link_prepared(p, l, o->w, arg[1], t.w, m->w, m->w_any,
+                            p->op.attr.groups == 1 ? turn_kernels : turn_depthwise));
   } else {
     TRY(layer_link(p, l, o->w, arg[1], t.w, m->w, m->w_any));
   }

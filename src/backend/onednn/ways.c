@@ -45,7 +45,7 @@ unsigned conv_ways(const struct plan *p) {
   if (depthwise_apply(op)) ways |= 1u << CONV_OWN;
   if (single && !residual) ways |= 1u << CONV_BLOCKED;
   if (single && !steps && small && w->dim[2] * w->dim[3] == 1) ways |= 1u << CONV_PRODUCT;
-  if (single && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
+  if ((single || depthwise_apply(op)) && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
   return ways;
 }
 
@@ -53,16 +53,20 @@ conv_way_t conv_rule(const struct plan *p, unsigned ways) {
   const struct op *op = &p->op;
   const struct tensor_desc *x = picture(op), *y = result(op), *w = weights(op);
   int64_t rows = desc_rows(y), c = x->dim[3], o = y->dim[3];
-  if (ways >> CONV_OWN & 1) return CONV_OWN;
+  bool dilated = op->attr.dilation[0] != 1 || op->attr.dilation[1] != 1;
+  bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1;
+  bool weight = op->direction == BACKWARD_WEIGHT;
+  // oneDNN does depthwise windows at 1 to 2 GFLOP/s when they are dilated, else it is faster but for the weights.
+  bool depthwise = op->kind == OP_CONV && op->attr.groups > 1;
+  if (ways >> CONV_OWN & 1 && (!depthwise || dilated || weight)) return CONV_OWN;
   if (ways >> CONV_PRODUCT & 1) {
-    bool packed = op->direction != BACKWARD_WEIGHT && op->constant >> 1 & 1;
-    bool heavy = op->direction == BACKWARD_WEIGHT ? c * o >= 128 * 512 : rows <= 1024 && !packed;
+    bool packed = !weight && op->constant >> 1 & 1;
+    bool residual = !weight && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE; // convolutions add it slowly
+    bool heavy = weight ? c * o >= 128 * 512 : residual || (rows <= 1024 && !packed);
     return heavy ? CONV_PRODUCT : CONV_PLAIN;
   }
   if (ways >> CONV_TURNED & 1) return CONV_TURNED;
-  if (ways >> CONV_BLOCKED & 1 && op->direction == BACKWARD_WEIGHT && op->in[0].dtype == DTYPE_F32) {
-    bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1;
-    bool dilated = op->attr.dilation[0] != 1 || op->attr.dilation[1] != 1;
+  if (ways >> CONV_BLOCKED & 1 && weight && op->in[0].dtype == DTYPE_F32) {
     bool window = w->dim[2] * w->dim[3] > 1, deep = c >= 64 && o >= 64;
     if (window && deep && (x->dim[2] * c >= 24576 || steps || dilated)) return CONV_BLOCKED;
   }
