@@ -8,17 +8,15 @@
 #include <string.h>
 
 extern const struct model_arch clipseg_arch;
+extern const struct model_arch biomedclipseg_arch;
+extern const struct model_arch coop_arch;
 extern const struct model_arch cris_arch;
 extern const struct model_arch unet_arch;
 extern const struct model_arch unetpp_arch;
 extern const struct model_arch deeplabv3plus_arch;
 
 static const struct model_arch *const arches[] = {
-    &clipseg_arch,
-    &cris_arch,
-    &unet_arch,
-    &unetpp_arch,
-    &deeplabv3plus_arch,
+    &clipseg_arch, &coop_arch, &biomedclipseg_arch, &cris_arch, &unet_arch, &unetpp_arch, &deeplabv3plus_arch,
 };
 
 // The classes of segmentation_models_pytorch, whose config.json has no model_type.

@@ -75,6 +75,7 @@ static status_t key_of_cell(const struct session *s, struct eval_cell *cell) {
   TRY_GOTO(key_add_int(b, "prompt type", cell->prompt->type), done);
   TRY_GOTO(key_add_text(b, "prompt", cell->prompt->text), done);
   TRY_GOTO(key_add_text(b, "shift", ""), done);
+  if (o->network.study && network_planes(s->network) > 1) TRY_GOTO(key_add_text(b, "planes", "study"), done);
   if (o->pad) TRY_GOTO(key_add_text(b, "texts", "padded"), done);
   TRY_GOTO(key_add_text(b, "precision", o->precision_name), done);
   TRY_GOTO(key_add_text(b, "loss", o->loss_name), done);
@@ -184,6 +185,7 @@ static status_t evaluate_one(struct session *s, int i) {
   if (count == 0) goto done;
   for (int k = 0; k < count; k++) prompts[k] = o->prompts[todo[k]];
   const struct evaluate_job job = {.model = s->model,
+                                   .study = o->network.study,
                                    .pad = o->pad,
                                    .network = s->network,
                                    .tokenizer = s->tokenizer,

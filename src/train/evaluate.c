@@ -14,6 +14,7 @@
 #include "train/logit.h"
 #include "train/mask_file.h"
 #include "train/metric.h"
+#include "train/planes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ struct evaluation {
   struct piece piece, spare;
   size_t batch;  // of the decoder: the same on all ranks, and no more than the whole pool has
   float *logits; // [batch,S,S]
+  float *planes; // [batch,S,S,P] where the study's rule for several planes is asked for, else NULL
   float cut;
   size_t image_bytes, text_bytes; // of a feature, 0: none
   char **mask_folders;            // [prompt_count], NULL: not kept
@@ -262,6 +264,7 @@ static status_t run_decoder(struct evaluation *e) {
   }
   for (size_t i = count; i < e->batch; i++) samples[i] = samples[0];
   TRY_GOTO(network_loss(e->job->network, samples, (int)e->batch, loss, sums, e->logits), done);
+  if (e->planes) TRY_GOTO(network_get_planes(e->job->network, e->planes), done);
   for (size_t i = 0; i < count; i++) {
     struct unit *u = &e->plan.units[e->piece.first + i];
     u->loss = (double)loss[i];
@@ -290,6 +293,24 @@ static status_t measure(const struct evaluation *e, const float *logits, const u
                                  .hd95 = m.hd95,
                                  .surface_dice = m.surface_dice};
   return OK;
+}
+
+// Dice and IoU as the study has them for several planes.
+static status_t measure_planes(const struct evaluation *e, size_t item, const struct target *t, int height, int width,
+                               struct sample_measure *at) {
+  int planes = network_planes(e->job->network), size = e->job->size;
+  int own = model_find_plane(e->job->model, planes, t->info.class_name);
+  bool *any = NULL;
+  if (!e->planes) return OK;
+  TRY(mem_alloc(&any, (size_t)planes, sizeof *any));
+  const float *logits = e->planes + item * (size_t)size * (size_t)size * (size_t)planes;
+  status_t st = planes_predicted(logits, size, planes, height, width, e->cut, any);
+  if (st == OK) {
+    at->dice = planes_mean(any, planes, own, at->dice);
+    at->iou = planes_mean(any, planes, own, at->iou);
+  }
+  mem_free(&any);
+  return st;
 }
 
 // The mask of a unit for every row that it stands for alone.
@@ -321,9 +342,11 @@ static status_t measure_unit(void *context, size_t item, int worker) {
   for (int r = 0; r < RESOLUTIONS; r++) u->at[r] = none;
   if (e->job->resolutions[RESOLUTION_NETWORK]) {
     TRY_GOTO(measure(e, logits, t->mask, size, size, &mask, &u->at[RESOLUTION_NETWORK]), done);
+    TRY_GOTO(measure_planes(e, item, t, size, size, &u->at[RESOLUTION_NETWORK]), done);
   }
   if (e->job->resolutions[RESOLUTION_ORIGINAL]) {
     TRY_GOTO(measure(e, logits, t->original, height, width, &original, &u->at[RESOLUTION_ORIGINAL]), done);
+    TRY_GOTO(measure_planes(e, item, t, height, width, &u->at[RESOLUTION_ORIGINAL]), done);
   }
   if (!e->mask_folders) goto done;
   if (!original) {
@@ -356,6 +379,9 @@ static status_t run_units(struct evaluation *e) {
   double start = clock_seconds();
   if (!size_mul(batch, area, &logits)) return FAIL(ERR_NOMEM, "a batch of %zu does not fit in memory", batch);
   TRY(mem_alloc(&e->logits, logits, sizeof *e->logits));
+  size_t planes = (size_t)network_planes(job->network), all = 0;
+  if (!size_mul(logits, planes, &all)) return FAIL(ERR_NOMEM, "a batch of %zu does not fit in memory", batch);
+  if (job->study && planes > 1) TRY(mem_alloc(&e->planes, all, sizeof *e->planes));
   for (int i = 0; i < 2; i++) {
     struct piece *p = i ? &e->spare : &e->piece;
     TRY(mem_alloc(&p->pictures, batch, sizeof *p->pictures));
@@ -438,6 +464,7 @@ done:
   mem_free(&e.mask_folders);
   free_piece(&e.spare);
   free_piece(&e.piece);
+  mem_free(&e.planes);
   mem_free(&e.logits);
   evaluate_plan_free(&e.plan);
   mem_free(&sizes);

@@ -29,6 +29,7 @@ struct evaluate_job {
   const struct model *model;
   struct network *network;
   const struct tokenizer *tokenizer; // NULL: a model without prompts, asked with PROMPT_NONE
+  bool study;                        // a model with several planes is scored as planes.h says
   bool pad;                          // texts to the tokenizer's limit with its end token (quirks: study of some models)
   struct store *store;               // features are looked up here; NULL: none
   bool keep_features;                // and put there: the store has a folder

@@ -19,8 +19,8 @@ struct network_options {
   bool train;    // build the backward pass
   bool encoders; // train the encoders too
   loss_t loss;
-  bool profile;  // time every operation, for network_print_profile
-  bool study;    // quirks: study
+  bool profile; // time every operation, for network_print_profile
+  bool study;   // quirks: study; network_forward and network_loss then keep every plane's logits for network_get_planes
   uint64_t seed; // of the random initialisation, where the directory has no weights, and of dropout
   // The sum of `values` over all ranks, in rank order: for BatchNorms that normalise by the batch of all ranks. NULL: by what
   // this rank has.
@@ -105,6 +105,8 @@ status_t network_forward(struct network *n, const struct network_sample *samples
 // Per-sample losses and sums (sum p, sum t, sum pt, sum BCE; p = sigmoid) without gradients; logits may be NULL.
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits);
+// With options.study and several planes, after network_forward or network_loss: the logits of every plane, [count,S,S,planes].
+status_t network_get_planes(struct network *n, float *out);
 // As network_loss in training mode, and the gradients of scale * (sum of losses) into the arena (overwritten). `step` numbers the
 // draws of dropout. count == 0 zeroes the arena and calls the hook once with everything ready. With options.exchange every rank takes
 // part in every exchange of the step, whatever its count and even when its own part fails; running statistics are then the same

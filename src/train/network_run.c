@@ -10,6 +10,7 @@
 void unit_destroy(struct network *n, struct unit **unit) {
   struct unit *u = *unit;
   if (!u) return;
+  if (n->last == u) n->last = NULL;
   const struct backend_ops *ops = n->backend->ops;
   executable_destroy(&u->executable);
   built_destroy(&u->built);
@@ -304,7 +305,7 @@ static status_t load_samples(struct network *n, struct unit *u, const struct net
 }
 
 // Copy a result to the host as fp32.
-static status_t fetch(struct network *n, struct unit *u, const struct value *v, float *out) {
+static status_t fetch(struct network *n, const struct unit *u, const struct value *v, float *out) {
   size_t count = (size_t)desc_count(&v->desc);
   const void *from = executable_memory(u->executable, v, n->workspace);
   if (n->real == DTYPE_F32) return n->backend->ops->copy_out(n->backend, out, from, count * sizeof *out, NULL);
@@ -350,6 +351,7 @@ static status_t run(struct network *n, unit_kind_t kind, const struct network_sa
     TRY(n->backend->ops->copy_in(n->backend, u->scale, from, dtype_bytes(n->real), NULL));
   }
   TRY(network_reserve(n, executable_arena_bytes(u->executable)));
+  n->last = kind == UNIT_STEP ? NULL : u;
   struct hooked h = {u, hook};
   TRY(executable_run(u->executable, n->workspace, NULL, hook ? after_step : NULL, &h));
   if (logits) TRY(fetch(n, u, u->built.logits, logits));
@@ -370,6 +372,12 @@ status_t network_forward(struct network *n, const struct network_sample *samples
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits) {
   return run(n, UNIT_LOSS, samples, count, 0, 0, NULL, loss, sums, logits);
+}
+
+status_t network_get_planes(struct network *n, float *out) {
+  if (!n->last || !n->options.study || n->last->built.planes->desc.rank != 4)
+    return FAIL(ERR_ARG, "no logits of several planes have been kept");
+  return fetch(n, n->last, n->last->built.planes, out);
 }
 
 // ---- steps with exchanges ------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ struct network {
   bool absent, lost;           // this rank has no sample in this step; the ranks have lost each other
   int64_t batches;             // steps taken: to be added to the counters (num_batches_tracked)
   struct unit *unit[MAX_UNITS];
+  const struct unit *last; // that evaluated, while its results stand in the workspace
   uint64_t tick;
   struct constant *constant;
   size_t constants, constant_capacity;

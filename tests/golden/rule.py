@@ -61,21 +61,24 @@ def stream(name):
     return h
 
 
-def words(name, first, count):
-    """uint32 [count]: word(name, first ...); `first` is a multiple of 4."""
-    blocks = (count + 3) // 4
-    counter = np.arange(first // 4, first // 4 + blocks, dtype=np.uint64)
-    low = np.uint64(0xFFFFFFFF)
-    s = stream(name)
+def philox(seed, stream, counter):
+    """uint32 [n, 4]: rng_block(seed, stream, counter) of src/base/rng.h for a uint64 array of counters."""
+    counter, low = np.asarray(counter, np.uint64), np.uint64(0xFFFFFFFF)
     c0, c1 = counter & low, counter >> np.uint64(32)
-    c2, c3 = np.full(blocks, s & 0xFFFFFFFF, np.uint64), np.full(blocks, s >> 32, np.uint64)
-    k0, k1 = SEED & 0xFFFFFFFF, SEED >> 32
+    c2, c3 = np.full(counter.shape, stream & 0xFFFFFFFF, np.uint64), np.full(counter.shape, stream >> 32, np.uint64)
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
         c0, c1, c2, c3 = ((p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0), p1 & low,
                           (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1), p0 & low)
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], 1).reshape(-1)[:count].astype(np.uint32)
+    return np.stack([c0, c1, c2, c3], 1).astype(np.uint32)
+
+
+def words(name, first, count):
+    """uint32 [count]: word(name, first ...); `first` is a multiple of 4."""
+    blocks = (count + 3) // 4
+    return philox(SEED, stream(name), np.arange(first // 4, first // 4 + blocks)).reshape(-1)[:count]
 
 
 def chunks(count, size=1 << 20):

@@ -1,13 +1,8 @@
-// conv.c: CONV and CONV_TRANSPOSE as oneDNN's convolution and deconvolution on NHWC pictures, weights in the layout that
-// oneDNN likes. Windows that do not overlap are products instead: windows.c.
-#include "backend/onednn/depthwise.h"
-#include "backend/onednn/layer.h"
-#include "backend/onednn/windows.h"
+// conv.c: CONV and CONV_TRANSPOSE as oneDNN's convolution and deconvolution, weights in the layout that oneDNN likes,
+// pictures as they lie (NHWC) or in its layout too. ways.c says when.
+#include "backend/onednn/conv.h"
 
-static bool supports(const struct onednn *b, const struct op *op) {
-  (void)b;
-  return op_is_single(op);
-}
+#include "backend/onednn/layer.h"
 
 // The operands of a direction: picture x, weights, bias and y or their gradients; -1: none.
 struct conv_operands {
@@ -15,8 +10,9 @@ struct conv_operands {
   enum compat_conv kind;
 };
 
-static struct conv_operands conv_operands(const struct op *op) {
+static struct conv_operands conv_operands(const struct op *op, conv_way_t way) {
   int n = op->inputs;
+  if (way == CONV_TURNED) return (struct conv_operands){0, 1, -1, n, -1, COMPAT_FORWARD};
   bool input_bias = op->direction == FORWARD && n > 2 && op->in[2].dtype != DTYPE_NONE;
   bool output_bias = op->direction == BACKWARD_WEIGHT && op->outputs > 1 && op->out[1].dtype != DTYPE_NONE;
   bool residual = op->direction == FORWARD && op->kind == OP_CONV && n > 3 && op->in[3].dtype != DTYPE_NONE;
@@ -31,19 +27,68 @@ static const struct tensor_desc *operand(const struct op *op, int i) {
   return i < op->inputs ? &op->in[i] : &op->out[i - op->inputs];
 }
 
-static status_t picture(struct plan *p, md_t *out, const struct tensor_desc *d, dtype_t type) {
+static status_t picture(struct plan *p, md_t *out, const struct tensor_desc *d, dtype_t type, bool any) {
   dnnl_dims_t dims = {d->dim[0], d->dim[3], d->dim[1], d->dim[2]};
-  DNNL_TRY(md_create_tag(out, 4, dims, layer_type(type), dnnl_nhwc));
+  DNNL_TRY(md_create_tag(out, 4, dims, layer_type(type), any ? dnnl_format_tag_any : dnnl_nhwc));
   return OK;
 }
 
+// Products read bf16 where both operands are bf16 and the processor multiplies it.
+static bool is_half(const struct plan *p) {
+  return p->b->bf16 && p->op.in[0].dtype == DTYPE_BF16 && p->op.in[1].dtype == DTYPE_BF16;
+}
+
+static float number(const void *data, dtype_t type, int64_t i) {
+  return type == DTYPE_F32 ? ((const float *)data)[i] : bf16_to_f32(((const uint16_t *)data)[i]);
+}
+
+// [c,1,taps] with the last tap first.
+static void turn_depthwise(const struct plan *p, const void *from, void *to) {
+  const struct tensor_desc *w = &p->op.in[1];
+  int64_t n = desc_count(w), taps = w->dim[2] * w->dim[3];
+  bool half = is_half(p);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = i / taps * taps + taps - 1 - i % taps;
+    if (half) {
+      ((uint16_t *)to)[i] = ((const uint16_t *)from)[at];
+    } else {
+      ((float *)to)[i] = number(from, w->dtype, at);
+    }
+  }
+}
+
+// [o,c,taps] -> [taps,o,c], the last tap first: the kernels of the gradient of the picture.
+static void turn_kernels(const struct plan *p, const void *from, void *to) {
+  const struct tensor_desc *w = &p->op.in[1];
+  int64_t o = w->dim[0], c = w->dim[1], taps = w->dim[2] * w->dim[3];
+  bool half = is_half(p), wide = !half && w->dtype == DTYPE_F32;
+#pragma omp parallel for num_threads(o *c *taps > 8192 ? p->b->base.threads : 1) schedule(static)
+  for (int64_t i = 0; i < o; i++) {
+    for (int64_t t = 0; t < taps; t++) {
+      int64_t at = i * c * taps + taps - 1 - t, out = (t * o + i) * c;
+      if (half) { // bf16 on both sides
+        for (int64_t k = 0; k < c; k++) ((uint16_t *)to)[out + k] = ((const uint16_t *)from)[at + k * taps];
+      } else if (wide) {
+        for (int64_t k = 0; k < c; k++) ((float *)to)[out + k] = ((const float *)from)[at + k * taps];
+      } else {
+        for (int64_t k = 0; k < c; k++) ((float *)to)[out + k] = number(from, w->dtype, at + k * taps);
+      }
+    }
+  }
+}
+
 // The weights as they lie, and in any layout.
-static status_t weights(struct plan *p, md_t *plain, md_t *any, const struct tensor_desc *d, dtype_t type) {
+static status_t weights(struct plan *p, md_t *plain, md_t *any, const struct tensor_desc *d, dtype_t type,
+                        bool turned) {
   int64_t g = p->op.attr.groups;
   dnnl_dims_t dims = {d->dim[0], d->dim[1], d->dim[2], d->dim[3]};
   dnnl_format_tag_t tag = dnnl_oihw;
   int rank = 4;
-  if (p->op.kind == OP_CONV_TRANSPOSE) { // logical order is O, C
+  if (turned && g == 1) { // as turn_kernels leaves them: from O to C
+    dims[0] = d->dim[1];
+    dims[1] = d->dim[0];
+    tag = dnnl_hwio;
+  } else if (p->op.kind == OP_CONV_TRANSPOSE) { // logical order is O, C
     dims[0] = d->dim[1];
     dims[1] = d->dim[0];
     tag = dnnl_iohw;
@@ -62,36 +107,56 @@ typedef dnnl_status_t (*describe_t)(dnnl_primitive_desc_t *, dnnl_engine_t, enum
                                     md_view_t, md_view_t, const struct compat_window *, dnnl_primitive_desc_t,
                                     const_dnnl_primitive_attr_t);
 
-// The description of the direction; gradients want that of forward, in one type, as a hint.
-static status_t describe(struct plan *p, const struct conv_operands *o, dtype_t type, md_view_t x, md_view_t w,
-                         md_view_t bias, md_view_t y, const_dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *out) {
-  status_t st = OK;
-  const struct op *op = &p->op;
-  describe_t make = op->kind == OP_CONV ? compat_convolution : compat_deconvolution;
+static struct compat_window window_of(const struct op *op, const struct conv_operands *o, conv_way_t way) {
   struct compat_window window = {0};
   const struct tensor_desc *xd = operand(op, o->x), *yd = operand(op, o->y), *wd = operand(op, o->w);
   for (int i = 0; i < 2; i++) {
     int64_t reach = (wd->dim[2 + i] - 1) * op->attr.dilation[i] + 1, pad = op->attr.pad[i];
     int64_t small = op->kind == OP_CONV ? yd->dim[1 + i] : xd->dim[1 + i];
     int64_t large = op->kind == OP_CONV ? xd->dim[1 + i] : yd->dim[1 + i];
+    if (way == CONV_TURNED) pad = reach - 1 - pad;
     window.stride[i] = op->attr.stride[i];
     window.dilation[i] = op->attr.dilation[i] - 1;
     window.before[i] = pad;
     window.after[i] =
         (small - 1) * op->attr.stride[i] + reach - large - pad; // may be less: the last rows see no window
   }
-  md_t x1 = NULL, y1 = NULL, plain = NULL, w1 = NULL;
+  return window;
+}
+
+// The memory of a primitive: as the tensors lie, and as oneDNN is asked for them.
+struct conv_memory {
+  md_t x, w, bias, y, residual; // as they lie
+  md_t x_any, w_any, y_any;     // NULL: as it lies
+};
+
+static void memory_destroy(struct conv_memory *m) {
+  md_t *all[] = {&m->x, &m->w, &m->bias, &m->y, &m->residual, &m->x_any, &m->w_any, &m->y_any};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) md_destroy(all[i]);
+}
+
+// The description of the direction; gradients want that of forward, in one type, as a hint.
+static status_t describe(struct plan *p, const struct conv_operands *o, conv_way_t way, dtype_t type,
+                         const struct conv_memory *m, const_dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *out) {
+  status_t st = OK;
+  const struct op *op = &p->op;
+  describe_t make = op->kind == OP_CONV ? compat_convolution : compat_deconvolution;
+  struct compat_window window = window_of(op, o, way);
+  struct conv_memory f = {0};
   dnnl_primitive_desc_t hint = NULL;
+  bool any = way == CONV_BLOCKED;
   if (o->kind != COMPAT_FORWARD) {
-    TRY_GOTO(picture(p, &x1, xd, type), done);
-    TRY_GOTO(picture(p, &y1, yd, type), done);
-    TRY_GOTO(weights(p, &plain, &w1, wd, type), done);
-    DNNL_TRY_GOTO(make(&hint, p->b->engine, COMPAT_FORWARD, x1, w1, NULL, y1, &window, NULL, NULL), done);
+    TRY_GOTO(picture(p, &f.x, operand(op, o->x), type, any), done);
+    TRY_GOTO(picture(p, &f.y, operand(op, o->y), type, any), done);
+    TRY_GOTO(weights(p, &f.w, &f.w_any, operand(op, o->w), type, false), done);
+    DNNL_TRY_GOTO(make(&hint, p->b->engine, COMPAT_FORWARD, f.x, f.w_any, NULL, f.y, &window, NULL, NULL), done);
   }
-  DNNL_TRY_GOTO(make(out, p->b->engine, o->kind, x, w, bias, y, &window, hint, attr), done);
+  DNNL_TRY_GOTO(make(out, p->b->engine, o->kind, any ? m->x_any : m->x, m->w_any, m->bias, any ? m->y_any : m->y,
+                     &window, hint, attr),
+                done);
 done:
   if (hint) (void)dnnl_primitive_desc_destroy(hint);
-  md_destroy(&w1), md_destroy(&plain), md_destroy(&y1), md_destroy(&x1);
+  memory_destroy(&f);
   return st;
 }
 
@@ -102,55 +167,87 @@ static const int arguments[3][4] = {
     [COMPAT_BACKWARD_WEIGHT] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST},
 };
 
-static status_t create_general(struct plan *p) {
+// Replace a layout that was left to oneDNN by the one that it has chosen.
+static status_t settle(struct plan *p, dnnl_primitive_desc_t description, dnnl_query_t what, md_t *any) {
+  if (!*any) return OK;
+  md_destroy(any);
+  DNNL_TRY(md_copy(any, dnnl_primitive_desc_query_md(description, what, 0)));
+  return OK;
+}
+
+static status_t settle_all(struct plan *p, enum compat_conv kind, dnnl_primitive_desc_t description,
+                           struct conv_memory *m) {
+  bool to_x = kind == COMPAT_BACKWARD_DATA, to_w = kind == COMPAT_BACKWARD_WEIGHT, to_y = kind == COMPAT_FORWARD;
+  TRY(settle(p, description, to_x ? dnnl_query_diff_src_md : dnnl_query_src_md, &m->x_any));
+  TRY(settle(p, description, to_w ? dnnl_query_diff_weights_md : dnnl_query_weights_md, &m->w_any));
+  return settle(p, description, to_y ? dnnl_query_dst_md : dnnl_query_diff_dst_md, &m->y_any);
+}
+
+struct conv_types {
+  dtype_t in, x, w, y; // `in`: what the products read
+};
+
+static struct conv_types types_of(const struct plan *p, enum compat_conv kind) {
+  dtype_t in = is_half(p) ? DTYPE_BF16 : DTYPE_F32, out = is_half(p) ? p->op.out[0].dtype : DTYPE_F32;
+  return (struct conv_types){in, kind == COMPAT_BACKWARD_DATA ? out : in, kind == COMPAT_BACKWARD_WEIGHT ? out : in,
+                             kind == COMPAT_FORWARD ? out : in};
+}
+
+static status_t memory_create(struct plan *p, const struct conv_operands *o, conv_way_t way, struct conv_memory *m) {
+  const struct op *op = &p->op;
+  struct conv_types t = types_of(p, o->kind);
+  const struct tensor_desc *x = operand(op, o->x), *y = operand(op, o->y);
+  TRY(picture(p, &m->x, x, t.x, false));
+  TRY(picture(p, &m->y, y, t.y, false));
+  if (way == CONV_BLOCKED) {
+    TRY(picture(p, &m->x_any, x, t.x, true));
+    TRY(picture(p, &m->y_any, y, t.y, true));
+  }
+  TRY(weights(p, &m->w, &m->w_any, operand(op, o->w), t.w, way == CONV_TURNED));
+  dnnl_dims_t channels = {y->dim[3]};
+  if (o->bias >= 0) DNNL_TRY(md_create_tag(&m->bias, 1, channels, dnnl_f32, dnnl_a));
+  if (o->residual >= 0) {
+    const struct tensor_desc *r = operand(op, o->residual);
+    TRY(picture(p, &m->residual, r, r->dtype, false));
+  }
+  return OK;
+}
+
+static status_t link_all(struct plan *p, struct layer *l, const struct conv_operands *o, conv_way_t way,
+                         const struct conv_memory *m) {
+  struct conv_types t = types_of(p, o->kind);
+  const int *arg = arguments[o->kind];
+  TRY(layer_link(p, l, o->x, arg[0], t.x, m->x, m->x_any));
+  if (way == CONV_TURNED) {
+    TRY(layer_link_prepared(p, l, o->w, arg[1], t.w, m->w, m->w_any,
+                            p->op.attr.groups == 1 ? turn_kernels : turn_depthwise));
+  } else {
+    TRY(layer_link(p, l, o->w, arg[1], t.w, m->w, m->w_any));
+  }
+  if (m->bias) TRY(layer_link(p, l, o->bias, arg[2], DTYPE_F32, m->bias, NULL));
+  TRY(layer_link(p, l, o->y, arg[3], t.y, m->y, m->y_any));
+  if (!m->residual) return OK;
+  return layer_link(p, l, o->residual, layer_residual(&p->op), operand(&p->op, o->residual)->dtype, m->residual, NULL);
+}
+
+status_t conv_create_layer(struct plan *p, conv_way_t way) {
   status_t st = OK;
   const struct op *op = &p->op;
-  struct conv_operands o = conv_operands(op);
-  bool half = p->b->bf16 && op->in[0].dtype == DTYPE_BF16 && op->in[1].dtype == DTYPE_BF16;
-  dtype_t in = half ? DTYPE_BF16 : DTYPE_F32, out = half ? op->out[0].dtype : DTYPE_F32;
-  dtype_t x_type = o.kind == COMPAT_BACKWARD_DATA ? out : in, w_type = o.kind == COMPAT_BACKWARD_WEIGHT ? out : in;
-  dtype_t y_type = o.kind == COMPAT_FORWARD ? out : in;
-  md_t x = NULL, y = NULL, w = NULL, any = NULL, bias = NULL, residual = NULL;
+  struct conv_operands o = conv_operands(op, way);
+  struct conv_memory m = {0};
   dnnl_primitive_attr_t attr = NULL;
   dnnl_primitive_desc_t description = NULL;
   struct layer *l;
   TRY(layer_begin(p, &l));
-  TRY_GOTO(picture(p, &x, operand(op, o.x), x_type), done);
-  TRY_GOTO(picture(p, &y, operand(op, o.y), y_type), done);
-  TRY_GOTO(weights(p, &w, &any, operand(op, o.w), w_type), done);
-  dnnl_dims_t channels = {operand(op, o.y)->dim[3]};
-  if (o.bias >= 0) DNNL_TRY_GOTO(md_create_tag(&bias, 1, channels, dnnl_f32, dnnl_a), done);
-  if (o.residual >= 0) {
-    TRY_GOTO(picture(p, &residual, operand(op, o.residual), operand(op, o.residual)->dtype), done);
-  }
-  TRY_GOTO(layer_attributes(p, false, op->attr.activation, residual, op->attr.residual_first != 0, &attr), done);
-  TRY_GOTO(describe(p, &o, in, x, any, bias, y, attr, &description), done);
-  bool gradient = o.kind == COMPAT_BACKWARD_WEIGHT;
-  md_view_t chosen =
-      dnnl_primitive_desc_query_md(description, gradient ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
-  md_destroy(&any);
-  DNNL_TRY_GOTO(md_copy(&any, chosen), done);
+  TRY_GOTO(memory_create(p, &o, way, &m), done);
+  TRY_GOTO(layer_attributes(p, false, op->attr.activation, m.residual, op->attr.residual_first != 0, &attr), done);
+  TRY_GOTO(describe(p, &o, way, types_of(p, o.kind).in, &m, attr, &description), done);
+  TRY_GOTO(settle_all(p, o.kind, description, &m), done);
   TRY_GOTO(primitive_create(p, &description, &l->main), done);
-  const int *arg = arguments[o.kind];
-  TRY_GOTO(layer_link(p, l, o.x, arg[0], x_type, x, NULL), done);
-  TRY_GOTO(layer_link(p, l, o.w, arg[1], w_type, w, any), done);
-  if (bias) TRY_GOTO(layer_link(p, l, o.bias, arg[2], DTYPE_F32, bias, NULL), done);
-  TRY_GOTO(layer_link(p, l, o.y, arg[3], y_type, y, NULL), done);
-  if (residual) {
-    int post = layer_residual(op);
-    TRY_GOTO(layer_link(p, l, o.residual, post, operand(op, o.residual)->dtype, residual, NULL), done);
-  }
+  TRY_GOTO(link_all(p, l, &o, way, &m), done);
 done:
   if (description) (void)dnnl_primitive_desc_destroy(description);
   if (attr) (void)dnnl_primitive_attr_destroy(attr);
-  md_destroy(&residual), md_destroy(&bias), md_destroy(&any), md_destroy(&w), md_destroy(&y), md_destroy(&x);
+  memory_destroy(&m);
   return st;
 }
-
-static status_t create(struct plan *p) {
-  if (depthwise_apply(&p->op)) return depthwise_create(p);
-  return windows_apply(&p->op) ? windows_create(p) : create_general(p);
-}
-
-const struct op_class conv_class = {.supports = supports, .create = create};
-const struct op_class conv_transpose_class = {.supports = supports, .create = create};

@@ -132,13 +132,17 @@ static status_t link_in(struct plan *p, struct link *k, void *data, char *scratc
     *out = k->kept;
     return OK;
   }
-  if (k->outer != k->inner) {
+  if (k->outer != k->inner || k->prepare) {
     void *to = scratch + k->cast_at;
     if (k->constant && !k->reorder.handle) {
       TRY(mem_alloc(&k->kept, (size_t)k->count, dtype_bytes(k->inner)));
       to = k->kept;
     }
-    link_cast(p, k, data, to, true);
+    if (k->prepare) {
+      k->prepare(p, data, to);
+    } else {
+      link_cast(p, k, data, to, true);
+    }
     data = to;
   }
   if (k->reorder.handle) {
@@ -211,6 +215,15 @@ status_t layer_begin(struct plan *p, struct layer **out) {
 status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
                     md_view_t wanted) {
   return layer_link_part(p, l, operand, 0, arg, inner, plain, wanted);
+}
+
+status_t layer_link_prepared(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
+                             md_view_t wanted, void (*prepare)(const struct plan *p, const void *from, void *to)) {
+  struct link *k = l->link + l->links;
+  TRY(layer_link(p, l, operand, arg, inner, plain, wanted));
+  k->prepare = prepare;
+  if (k->outer == k->inner) k->cast_at = plan_reserve(p, (size_t)k->count * dtype_bytes(inner));
+  return OK;
 }
 
 status_t layer_link_part(struct plan *p, struct layer *l, int operand, size_t skip, int arg, dtype_t inner,

@@ -43,9 +43,10 @@ struct link {
   bool output, constant;
   dtype_t outer, inner; // the type of the tensor, and the one that oneDNN gets
   int64_t count;
-  size_t skip;              // bytes of the tensor before the part that the primitive gets
-  size_t cast_at;           // scratch, where outer != inner
-  struct primitive reorder; // to or from oneDNN's layout; handle NULL: none
+  size_t skip;    // bytes of the tensor before the part that the primitive gets
+  size_t cast_at; // scratch, where outer != inner or with `prepare`
+  void (*prepare)(const struct plan *p, const void *from, void *to); // in place of the cast of an input; NULL: none
+  struct primitive reorder;                                          // to or from oneDNN's layout; handle NULL: none
   size_t layout_at, layout_bytes;
   void *kept; // a constant in oneDNN's layout
   bool ready;
@@ -68,6 +69,9 @@ status_t layer_begin(struct plan *p, struct layer **out);
 // and different, is oneDNN's.
 status_t layer_link(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
                     md_view_t wanted);
+// As layer_link for an input that `prepare` turns into type `inner` and layout `plain`.
+status_t layer_link_prepared(struct plan *p, struct layer *l, int operand, int arg, dtype_t inner, md_view_t plain,
+                             md_view_t wanted, void (*prepare)(const struct plan *p, const void *from, void *to));
 // As layer_link for a part of an input that begins `skip` bytes into it; its type is `inner` already.
 status_t layer_link_part(struct plan *p, struct layer *l, int operand, size_t skip, int arg, dtype_t inner,
                          md_view_t plain, md_view_t wanted);

@@ -80,7 +80,7 @@ static status_t create_part(struct plan *p, const struct product_of *whole, int6
   bool pack = op->direction != BACKWARD_WEIGHT && op->constant >> d.b & 1;
   dnnl_dims_t b_dims = {d.k, d.n};
   if (pack) DNNL_TRY_GOTO(md_create_tag(&any, 2, b_dims, layer_type(d.inner), dnnl_format_tag_any), done);
-  TRY_GOTO(layer_attributes(p, first > 0, activation, residual, false, &attr), done);
+  TRY_GOTO(layer_attributes(p, first > 0, activation, residual, op->attr.residual_first != 0, &attr), done);
   DNNL_TRY_GOTO(compat_matmul(&description, p->b->engine, a, pack ? any : b, bias, c, attr), done);
   md_destroy(&any);
   if (pack) DNNL_TRY_GOTO(md_copy(&any, dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0)), done);
@@ -89,7 +89,8 @@ static status_t create_part(struct plan *p, const struct product_of *whole, int6
   TRY_GOTO(layer_link_part(p, l, d.b, skip, DNNL_ARG_WEIGHTS, d.inner, b, any), done);
   if (bias) TRY_GOTO(layer_link(p, l, d.bias, DNNL_ARG_BIAS, DTYPE_F32, bias, NULL), done);
   if (residual) {
-    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP((first > 0) + (activation != ACT_NONE)) | DNNL_ARG_SRC_1;
+    int arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP((first > 0) + (activation != ACT_NONE && !op->attr.residual_first)) |
+              DNNL_ARG_SRC_1;
     TRY_GOTO(layer_link(p, l, d.residual, arg, op->in[d.residual].dtype, residual, NULL), done);
   }
   TRY_GOTO(layer_link(p, l, d.c, DNNL_ARG_DST, d.c_inner, c, NULL), done);

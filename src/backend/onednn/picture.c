@@ -86,11 +86,11 @@ struct resize {
 };
 
 static status_t resize_run(struct plan *p, void *const *operands, char *scratch) {
-  (void)scratch;
   const struct resize *s = p->state;
   const struct tensor_desc *x = &p->op.in[0], *y = &p->op.out[0];
   p->b->kernels->picture->resample(p->b->base.threads, x->dim[0], x->dim[1], x->dim[2], y->dim[1], y->dim[2], x->dim[3],
-                                   &s->rows, &s->columns, view_of(x, operands[0]), view_of(y, operands[1]));
+                                   &s->rows, &s->columns, view_of(x, operands[0]), view_of(y, operands[1]),
+                                   (float *)(void *)scratch);
   return OK;
 }
 
@@ -110,6 +110,7 @@ static status_t resize_create(struct plan *p) {
   p->state = s;
   p->release = resize_release;
   p->run = resize_run;
+  (void)plan_reserve(p, sizeof(float) * (size_t)p->b->base.threads * (size_t)(small->dim[2] * small->dim[3] + 16));
   const struct tensor_desc *from = back ? large : small, *to = back ? small : large; // of the forward direction
   TRY(taps_create(&p->op, from->dim[1], to->dim[1], back, &s->rows));
   return taps_create(&p->op, from->dim[2], to->dim[2], back, &s->columns);

@@ -47,11 +47,14 @@ INLINE void places(int pixels, dtype_t type, const struct output *o, const struc
                    int64_t to, int64_t k, int64_t left) {
   vf sum[4], bias = {0};
   if (o->bias) bias = v_take(o->bias, DTYPE_F32, k, left);
+#pragma GCC unroll 4
   for (int p = 0; p < pixels; p++) sum[p] = bias;
   for (int i = 0; i < t->n; i++) {
     vf w = v_take(o->weights, DTYPE_F32, t->weight[i] + k, left);
+#pragma GCC unroll 4
     for (int p = 0; p < pixels; p++) sum[p] += v_take(x, type, t->at[i] + p * step + k, left) * w;
   }
+#pragma GCC unroll 4
   for (int p = 0; p < pixels; p++) {
     int64_t at = to + p * o->s->c + k;
     v_put(o->y.data, o->y.type, at, left, finish(o, at, left, sum[p]));
@@ -120,12 +123,14 @@ INLINE void gradient_vectors(int vectors, dtype_t dy_type, dtype_t x_type, int64
                              int64_t dy_at, int64_t dy_step, const void *x, int64_t x_at, int64_t x_step, float *sum) {
   vf v[4] = {0};
   for (int64_t j = 0; j < n; j++) {
+#pragma GCC unroll 4
     for (int i = 0; i < vectors; i++) {
       vf g = v_take(dy, dy_type, dy_at + j * dy_step + i * VL, left);
       if (x) g *= v_take(x, x_type, x_at + j * x_step + i * VL, left);
       v[i] += g;
     }
   }
+#pragma GCC unroll 4
   for (int i = 0; i < vectors; i++) v_store(sum + i * VL, v_load(sum + i * VL) + v[i]);
 }
 

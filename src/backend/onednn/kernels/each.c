@@ -22,15 +22,18 @@ INLINE void dot_rows(int rows, dtype_t type, const void *x, int64_t at, int64_t 
   for (; k < c; k += VL) {
     int64_t n = c - k < VL ? c - k : VL;
     if (type != DTYPE_F32) {
+#pragma GCC unroll 8
       for (int r = 0; r < rows; r++) v_store(part[r], v_take(x, type, at + r * c + k, n));
     }
     for (int64_t i = 0; i < n; i++) {
       vf line = v_load(w + (k + i) * VL);
+#pragma GCC unroll 8
       for (int r = 0; r < rows; r++) {
         sum[r] += v_set(type == DTYPE_F32 ? ((const float *)x)[at + r * c + k + i] : part[r][i]) * line;
       }
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < rows; r++) v_store(out + r * out_step, sum[r]);
 }
 
@@ -132,8 +135,10 @@ INLINE void data_pixels(int pixels, const struct each_shape *s, const float *w, 
   vf sum[4] = {0};
   for (int t = 0; t < taps; t++) {
     vf line = v_take(w, DTYPE_F32, t * s->c + k, left);
+#pragma GCC unroll 4
     for (int p = 0; p < pixels; p++) sum[p] += v_set(g[p * taps + t]) * line;
   }
+#pragma GCC unroll 4
   for (int p = 0; p < pixels; p++) v_put(dx.data, dx.type, to + p * s->c + k, left, sum[p]);
 }
 
@@ -176,13 +181,18 @@ INLINE void weight_tile(int taps, int vectors, dtype_t type, const struct each_s
   vf sum[9][2] = {0};
   for (int64_t p = 0; p < n; p++) {
     vf line[2];
+#pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) line[v] = v_take(x, type, at + p * s->c + v * VL, left);
+#pragma GCC unroll 9
     for (int t = 0; t < taps; t++) {
       vf factor = v_set(g[p * g_step + t]);
+#pragma GCC unroll 2
       for (int v = 0; v < vectors; v++) sum[t][v] += factor * line[v];
     }
   }
+#pragma GCC unroll 9
   for (int t = 0; t < taps; t++) {
+#pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) {
       float *to = sums + t * sums_step + v * VL;
       v_store(to, v_load(to) + sum[t][v]);
@@ -220,7 +230,7 @@ static void weight_chunk(const struct each_shape *s, struct view dy, struct view
                          int64_t end, float *sums) {
   int64_t padded = (s->c + VL - 1) / VL * VL;
   int taps = s->kernel[0] * s->kernel[1];
-  float g[RUN * EACH_TAPS];
+  float g[RUN * EACH_TAPS] = {0};
   memset(sums, 0, sizeof(float) * (size_t)(taps * padded));
   for (int64_t i = begin; i < end; i++) {
     for (int64_t j = 0; j < s->w; j += RUN) {

@@ -2,60 +2,90 @@
 #include "backend/onednn/kernels/kernels.h"
 #include "backend/onednn/kernels/vecmath.h"
 
-// One output place of c channels.
-INLINE void resample_place(const struct taps *rows, const struct taps *columns, int64_t i, int64_t j, int64_t at,
-                           int64_t w_in, int64_t c, struct view x, int64_t to, struct view y) {
+static float scalar(struct view x, int64_t i) {
+  return x.type == DTYPE_F32 ? ((const float *)x.data)[i] : bf16_to_f32(((const uint16_t *)x.data)[i]);
+}
+
+static void put_scalar(struct view y, int64_t i, float v) {
+  if (y.type == DTYPE_F32) {
+    ((float *)y.data)[i] = v;
+  } else {
+    ((uint16_t *)y.data)[i] = f32_to_bf16(v);
+  }
+}
+
+// Four vectors, or one of min(left, 16) elements, of a weighted sum of lines of x.
+INLINE void blend_vectors(int vectors, dtype_t type, const struct taps *rows, int64_t i, const void *x, int64_t at,
+                          int64_t step, int64_t left, float *to) {
+  vf sum[4] = {0};
+  for (int32_t a = rows->first[i]; a < rows->first[i + 1]; a++) {
+    int64_t from = at + rows->index[a] * step;
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[v] += v_take(x, type, from + v * VL, left) * rows->weight[a];
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) v_put(to, DTYPE_F32, v * VL, left, sum[v]);
+}
+
+// The line between the rows of x that output row i lies at: n numbers.
+INLINE void blend_rows(dtype_t type, const struct taps *rows, int64_t i, const void *x, int64_t at, int64_t n,
+                       float *line) {
+  int64_t k = 0;
+  for (; k + 4 * VL <= n; k += 4 * VL) blend_vectors(4, type, rows, i, x, at + k, n, VL, line + k);
+  for (; k < n; k += VL) blend_vectors(1, type, rows, i, x, at + k, n, n - k, line + k);
+}
+
+INLINE void blend_place(dtype_t type, const struct taps *columns, int64_t j, int64_t c, const void *line, int64_t at,
+                        int64_t to, struct view y) {
   for (int64_t k = 0; k < c; k += VL) {
     vf sum = {0};
-    for (int32_t a = rows->first[i]; a < rows->first[i + 1]; a++) {
-      vf line = {0};
-      int64_t row = at + rows->index[a] * w_in * c + k;
-      for (int32_t b = columns->first[j]; b < columns->first[j + 1]; b++) {
-        line += v_take(x.data, x.type, row + columns->index[b] * c, c - k) * columns->weight[b];
-      }
-      sum += line * rows->weight[a];
+    for (int32_t b = columns->first[j]; b < columns->first[j + 1]; b++) {
+      sum += v_take(line, type, at + columns->index[b] * c + k, c - k) * columns->weight[b];
     }
     v_put(y.data, y.type, to + k, c - k, sum);
   }
 }
 
-static float scalar(struct view x, int64_t i) {
-  return x.type == DTYPE_F32 ? ((const float *)x.data)[i] : bf16_to_f32(((const uint16_t *)x.data)[i]);
-}
-
-// Pictures of one channel: no vector along the channels, so plain numbers.
-static void resample_single(const struct taps *rows, const struct taps *columns, int64_t i, int64_t at, int64_t w_in,
-                            int64_t w_out, struct view x, int64_t to, struct view y) {
+// A row of y out of a line of places of c channels: without vectors where those are few.
+static void blend_columns(const struct taps *columns, int64_t w_out, int64_t c, struct view line, int64_t at,
+                          int64_t to, struct view y) {
   for (int64_t j = 0; j < w_out; j++) {
-    float sum = 0;
-    for (int32_t a = rows->first[i]; a < rows->first[i + 1]; a++) {
-      float line = 0;
-      int64_t row = at + rows->index[a] * w_in;
-      for (int32_t b = columns->first[j]; b < columns->first[j + 1]; b++) {
-        line += scalar(x, row + columns->index[b]) * columns->weight[b];
+    if (c < VL) {
+      for (int64_t k = 0; k < c; k++) {
+        float sum = 0;
+        for (int32_t b = columns->first[j]; b < columns->first[j + 1]; b++) {
+          sum += scalar(line, at + columns->index[b] * c + k) * columns->weight[b];
+        }
+        put_scalar(y, to + j * c + k, sum);
       }
-      sum += line * rows->weight[a];
-    }
-    if (y.type == DTYPE_F32) {
-      ((float *)y.data)[to + j] = sum;
+    } else if (line.type == DTYPE_F32) {
+      blend_place(DTYPE_F32, columns, j, c, line.data, at, to + j * c, y);
     } else {
-      ((uint16_t *)y.data)[to + j] = f32_to_bf16(sum);
+      blend_place(DTYPE_BF16, columns, j, c, line.data, at, to + j * c, y);
     }
   }
 }
 
+// First the rows into one line of the input's width, then the columns; a row that is a copy is read where it lies.
 static void resample(int threads, int64_t batch, int64_t h_in, int64_t w_in, int64_t h_out, int64_t w_out, int64_t c,
-                     const struct taps *rows, const struct taps *columns, struct view x, struct view y) {
-#pragma omp parallel for num_threads(team(threads, batch *h_out *w_out *c)) schedule(static)
-  for (int64_t line = 0; line < batch * h_out; line++) {
-    int64_t i = line % h_out, at = line / h_out * h_in * w_in * c;
-    if (c == 1) {
-      resample_single(rows, columns, i, at, w_in, w_out, x, line * w_out, y);
+                     const struct taps *rows, const struct taps *columns, struct view x, struct view y,
+                     float *scratch) {
+  int64_t n = w_in * c;
+#pragma omp parallel for num_threads(team(threads, batch *(h_in * w_in + h_out * w_out) * c)) schedule(static)
+  for (int64_t row = 0; row < batch * h_out; row++) {
+    int64_t i = row % h_out, at = row / h_out * h_in * n, to = row * w_out * c;
+    int32_t a = rows->first[i];
+    if (rows->first[i + 1] == a + 1 && rows->weight[a] == 1) {
+      blend_columns(columns, w_out, c, x, at + rows->index[a] * n, to, y);
       continue;
     }
-    for (int64_t j = 0; j < w_out; j++) {
-      resample_place(rows, columns, i, j, at, w_in, c, x, (line * w_out + j) * c, y);
+    struct view line = {scratch + omp_get_thread_num() * (n + VL), DTYPE_F32};
+    if (x.type == DTYPE_F32) {
+      blend_rows(DTYPE_F32, rows, i, x.data, at, n, line.data);
+    } else {
+      blend_rows(DTYPE_BF16, rows, i, x.data, at, n, line.data);
     }
+    blend_columns(columns, w_out, c, line, 0, to, y);
   }
 }
 

@@ -1,0 +1,117 @@
+// ways.c: which ways a convolution has, and which it takes: see conv.h.
+//
+// Measured on Zen 5, one thread, fraction of oneDNN's best over all layouts: the convolution forward on NHWC gives 0.95 to
+// 1 everywhere. Its gradients of the picture give 0.6 to 0.95 in fp32, but the turned convolution forward 1.0. Its
+// gradients of weights give 0.65 in fp32 where lines are long, windows are dilated or step: there blocked layouts win,
+// their reorders counted. With kernels of one pixel the product needs no packed weights, which are as large as the
+// pictures where those are small.
+#include "backend/onednn/conv.h"
+
+#include "backend/onednn/choices.h"
+#include "backend/onednn/depthwise.h"
+#include "backend/onednn/windows.h"
+
+#include <string.h>
+
+static const struct tensor_desc *operand(const struct op *op, int i) {
+  return i < op->inputs ? &op->in[i] : &op->out[i - op->inputs];
+}
+
+static const struct tensor_desc *picture(const struct op *op) {
+  return operand(op, op->direction == FORWARD ? 0 : op->direction == BACKWARD_DATA ? op->inputs : 1);
+}
+
+static const struct tensor_desc *result(const struct op *op) {
+  return operand(op, op->direction == FORWARD ? op->inputs : 0);
+}
+
+static const struct tensor_desc *weights(const struct op *op) {
+  return operand(op, op->direction == BACKWARD_WEIGHT ? op->inputs : 1);
+}
+
+const char *conv_way_name(conv_way_t way) {
+  static const char *const name[] = {"plain", "blocked", "product", "turned", "own"};
+  return name[way];
+}
+
+unsigned conv_ways(const struct plan *p) {
+  const struct op *op = &p->op;
+  const struct tensor_desc *w = weights(op);
+  if (windows_apply(op) || op->kind != OP_CONV) return 1u << (windows_apply(op) ? CONV_OWN : CONV_PLAIN);
+  unsigned ways = 1u << CONV_PLAIN;
+  bool residual = op->direction == FORWARD && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE;
+  bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1, single = op->attr.groups == 1, small = true;
+  for (int i = 0; i < 2; i++) small &= op->attr.pad[i] <= (w->dim[2 + i] - 1) * op->attr.dilation[i];
+  if (depthwise_apply(op)) ways |= 1u << CONV_OWN;
+  if (single && !residual) ways |= 1u << CONV_BLOCKED;
+  if (single && !steps && small && w->dim[2] * w->dim[3] == 1) ways |= 1u << CONV_PRODUCT;
+  if ((single || depthwise_apply(op)) && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
+  return ways;
+}
+
+conv_way_t conv_rule(const struct plan *p, unsigned ways) {
+  const struct op *op = &p->op;
+  const struct tensor_desc *x = picture(op), *y = result(op), *w = weights(op);
+  int64_t rows = desc_rows(y), c = x->dim[3], o = y->dim[3];
+  bool dilated = op->attr.dilation[0] != 1 || op->attr.dilation[1] != 1;
+  bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1;
+  bool weight = op->direction == BACKWARD_WEIGHT;
+  // oneDNN does depthwise windows at 1 to 2 GFLOP/s when they are dilated, else it is faster but for the weights.
+  bool depthwise = op->kind == OP_CONV && op->attr.groups > 1;
+  if (ways >> CONV_OWN & 1 && (!depthwise || dilated || weight)) return CONV_OWN;
+  if (ways >> CONV_PRODUCT & 1) {
+    bool packed = !weight && op->constant >> 1 & 1;
+    bool residual = !weight && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE; // convolutions add it slowly
+    bool heavy = weight ? c * o >= 128 * 512 : residual || (rows <= 1024 && !packed);
+    return heavy ? CONV_PRODUCT : CONV_PLAIN;
+  }
+  if (ways >> CONV_TURNED & 1) return CONV_TURNED;
+  if (ways >> CONV_BLOCKED & 1 && weight && op->in[0].dtype == DTYPE_F32) {
+    bool window = w->dim[2] * w->dim[3] > 1, deep = c >= 64 && o >= 64;
+    if (window && deep && (x->dim[2] * c >= 24576 || steps || dilated)) return CONV_BLOCKED;
+  }
+  return CONV_PLAIN;
+}
+
+// The operation that a kernel of one pixel is: its weights [O,C,1,1] lie as [O,C].
+static status_t create_product(struct plan *p) {
+  struct op *op = &p->op;
+  struct tensor_desc *w = op->direction == BACKWARD_WEIGHT ? &op->out[0] : &op->in[1];
+  activation_t activation = op->attr.activation;
+  int residual_first = op->attr.residual_first;
+  *w = TENSOR_DESC(w->dtype, w->dim[0], w->dim[1]);
+  op->kind = OP_LINEAR;
+  memset(&op->attr, 0, sizeof op->attr);
+  op->attr.activation = activation;
+  op->attr.residual_first = residual_first;
+  return linear_class.create(p);
+}
+
+static status_t create_way(struct plan *p, int way) {
+  switch ((conv_way_t)way) {
+  case CONV_OWN: return windows_apply(&p->op) ? windows_create(p) : depthwise_create(p);
+  case CONV_PRODUCT: return create_product(p);
+  default: return conv_create_layer(p, (conv_way_t)way);
+  }
+}
+
+static bool supports(const struct onednn *b, const struct op *op) {
+  (void)b;
+  return op_is_single(op);
+}
+
+static const char *name_of(int way) {
+  return conv_way_name((conv_way_t)way);
+}
+
+static status_t create(struct plan *p) {
+  unsigned ways = conv_ways(p);
+  struct choice c = {
+      .ways = ways, .rule = (int)conv_rule(p, ways), .name = name_of, .count = CONV_WAYS, .create = create_way};
+  int way;
+  TRY(choice_make(p, &c, &way));
+  return create_way(p, way);
+}
+
+const struct op_class conv_class = {.supports = supports, .create = create};
+const struct op_class conv_transpose_class = {.supports = supports, .create = create};
