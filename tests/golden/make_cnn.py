@@ -25,7 +25,8 @@ CASES = {
                             encoder_output_stride=8, decoder_aspp_dropout=0.0, classes=1),
     "deeplabv3plus_b": dict(batch=3, size=96, encoder_name="resnet50", decoder_channels=20, decoder_atrous_rates=(2, 3, 5),
                             decoder_aspp_dropout=0.0, classes=4, last_mask=0),
-    "deeplabv3plus_full": dict(batch=2, size=256, encoder_name="resnet50", decoder_aspp_dropout=0.0, classes=1),
+    "deeplabv3plus_full": dict(batch=2, size=256, encoder_name="resnet50", decoder_aspp_dropout=0.0, classes=1,
+                               own=False),
 }
 
 
