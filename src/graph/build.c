@@ -147,8 +147,8 @@ struct value *graph_conv(struct graph *g, struct value *x, struct value *w, stru
 struct value *graph_conv_grouped(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
                                  int pad, int dilation, int groups) {
   if (!x || !w) return NULL;
-  if (x->desc.rank != 4 || w->desc.rank != 4)
-    return failed(g, FAIL(ERR_SHAPE, "conv wants x[B,H,W,C] and w[O,C/groups,kh,kw]"));
+  if (x->desc.rank != 4 || w->desc.rank != 4 || stride < 1)
+    return failed(g, FAIL(ERR_SHAPE, "conv wants x[B,H,W,C], w[O,C/groups,kh,kw] and a stride"));
   struct op op = conv_op(OP_CONV, 4, stride, pad);
   op.attr.dilation[0] = op.attr.dilation[1] = dilation;
   op.attr.groups = groups;

@@ -94,6 +94,7 @@ static status_t add_op(struct key_builder *b, const struct op *op) {
   TRY(key_add_int(b, "causal", op->attr.causal));
   TRY(key_add_real(b, "scale", op->attr.scale));
   TRY(key_add_real(b, "epsilon", op->attr.epsilon));
+  TRY(key_add_real(b, "momentum", op->attr.momentum));
   TRY(key_add_real(b, "dropout", op->attr.dropout));
   TRY(key_add_int(b, "stream", op->attr.stream));
   TRY(key_add_int(b, "residual first", op->attr.residual_first));

@@ -67,12 +67,20 @@ static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
   return true;
 }
 
-static bool fuse_sum(struct graph *g, size_t i, const int *readers) {
+// Would the sum draw a product that is computed once into what is computed for every sample?
+static bool crosses(const unsigned *depends, const struct value *product, const struct value *sum) {
+  if (!depends) return false;
+  unsigned before = depends[product->id], after = depends[sum->id];
+  return before != after && !(before & DEPENDS_LIVE) && (before & (before - 1)) == 0;
+}
+
+static bool fuse_sum(struct graph *g, size_t i, const int *readers, const unsigned *depends) {
   struct node *n = g->node[i];
   if (n->op.kind != OP_ADD || !desc_equal(&n->op.in[0], &n->op.in[1])) return false;
   for (int k = 1; k >= 0; k--) { // the second operand is the branch, the first the stream
     struct value *branch = n->in[k], *stream = n->in[1 - k];
     if (branch->base || branch->producer < 0 || readers[branch->id] != 1 || branch == stream) continue;
+    if (crosses(depends, branch, n->out[0])) continue;
     struct node *product = g->node[branch->producer];
     int slot = residual_slot(&product->op);
     if (slot < 0 || product->in[slot] || product->op.attr.activation != ACT_NONE) continue;
@@ -88,8 +96,14 @@ static bool is_constant(const struct value *v) {
   return v->kind == VALUE_PARAMETER && !v->trained && !v->tracked;
 }
 
-// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the BATCHNORM's node and the
-// convolution moves behind it.
+// What a CAST was made from (a weight that is read as bf16), else the value itself.
+static struct value *before_cast(const struct graph *g, struct value *v) {
+  if (!v || v->base || v->producer < 0 || g->node[v->producer]->op.kind != OP_CAST) return v;
+  return g->node[v->producer]->in[0];
+}
+
+// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the convolution's node, which moves
+// to that of the BATCHNORM. It writes the weights in the type that the convolution reads.
 static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   struct node *n = g->node[i];
   if (n->op.kind != OP_BATCHNORM || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base) return OK;
@@ -100,11 +114,11 @@ static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   size_t from = (size_t)n->in[0]->producer;
   struct node *conv = g->node[from];
   if (conv->op.kind != OP_CONV || conv->op.attr.activation != ACT_NONE || conv->in[3]) return OK;
-  struct value *w = conv->in[1], *b = conv->in[2];
+  struct value *w = before_cast(g, conv->in[1]), *b = conv->in[2];
   if (!is_constant(w) || (b && !is_constant(b))) return OK;
   struct op op = {.kind = OP_BATCHNORM_FOLD, .inputs = 6, .outputs = 2, .attr = {.epsilon = n->op.attr.epsilon}};
   struct node *fold = graph_apply(g, &op, (struct value *[]){w, b, n->in[1], n->in[2], n->in[3], n->in[4]},
-                                  (struct tensor_desc[]){w->desc, n->in[4]->desc});
+                                  (struct tensor_desc[]){conv->in[1]->desc, n->in[4]->desc});
   if (!fold) return graph_status(g);
   g->nodes--; // it stands where the convolution stood; every operand is a parameter
   conv->in[1] = fold->out[0];
@@ -116,7 +130,7 @@ static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   return OK;
 }
 
-status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
+status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, const unsigned *depends) {
   TRY(graph_status(g));
   int *readers = NULL;
   TRY(count_readers(g, keep, keeps, &readers));
@@ -125,7 +139,7 @@ status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps) {
     if (g->node[i]) st = fold_batchnorm(g, i, readers);
   }
   for (size_t i = 0; st == OK && i < g->nodes; i++) {
-    if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers);
+    if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers, depends);
   }
   size_t kept = 0;
   for (size_t i = 0; i < g->nodes; i++) {

@@ -130,8 +130,9 @@ status_t graph_differentiate(struct graph *g, struct value *loss, struct value *
 status_t graph_lower_bf16(struct graph *g);
 
 // fuse.c: a BatchNorm with constant statistics after a convolution with constant weights becomes part of it; a sum or activation whose operand nobody else reads becomes the epilogue of the operation that makes it. Values in
-// `keep` are read from outside.
-status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps);
+// `keep` are read from outside. `depends` (graph_depend; NULL: one part): a product that is computed once does not become part of a sum
+// that is not.
+status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, const unsigned *depends);
 
 // freeze.c: what a value depends on. Bits 0 and up: inputs in the order of `sources` (an input may share its bit with others: "ids" and
 // "row" both belong to the prompt); DEPENDS_LIVE: a trained or tracked parameter, or an input that is in no source.
@@ -182,6 +183,7 @@ const struct value *executable_external_at(const struct executable *e, size_t i)
 status_t executable_bind(struct executable *e, const struct value *value, void *memory);
 void *executable_memory(const struct executable *e, const struct value *value, void *arena);
 size_t executable_nodes(const struct executable *e);
+double executable_flops(const struct executable *e); // of one run
 // How many values step `step` exchanges with the other ranks; 0: none. A rank without samples joins in with zeros.
 size_t executable_exchange_at(const struct executable *e, size_t step);
 // Which step (0..nodes-1) produces a value; -1 when none does.

@@ -111,6 +111,7 @@ static void share_in_place(struct executable *e) {
   const struct backend_ops *ops = e->backend->ops;
   for (size_t s = 0; s < e->steps; s++) {
     const struct step *step = &e->step[s];
+    if (step->op.kind == OP_EXCHANGE) continue; // no backend's
     for (int o = 0; o < step->op.outputs; o++) {
       int y = step->operand[step->op.inputs + o];
       if (y < 0 || e->storage[y].place != PLACE_ARENA || e->storage[y].first != (int)s) continue;

@@ -12,9 +12,9 @@
 //                                 transposed convolution 16 x 16 -> logits [B,S,S]
 //
 // The public code runs both towers without gradient: only the decoder learns, unless train.encoders asks for more.
-#include "models/model.h"
-
+#include "models/clipseg.h"
 #include "base/mem.h"
+#include "models/clipseg_decoder.h"
 
 #include <math.h>
 #include <string.h>
@@ -23,14 +23,11 @@ enum { MAX_TAPS = 16 };
 
 struct clipseg {
   struct transformer_spec text, vision;
-  int vocabulary, positions, eos;       // text
-  int image_size, patch;                // vision
-  double vision_range;                  // initializer_range
-  int64_t projection, reduce;           // D of the conditional embedding, width of the decoder
-  int taps, tap[MAX_TAPS];              // extract_layers: the output of block tap + 1
-  int decoder_heads, conditional_layer; //
-  int64_t decoder_hidden;
-  bool complex_head;
+  int vocabulary, positions, eos; // text
+  int image_size, patch;          // vision
+  double vision_range;            // initializer_range
+  int taps, tap[MAX_TAPS];        // extract_layers: the output of block tap + 1
+  struct clipseg_decoder decoder;
   double logit_scale;
 };
 
@@ -126,27 +123,14 @@ static status_t read_taps(const json_t *config, const char *where, struct clipse
 }
 
 static status_t read_decoder(const json_t *config, const char *where, struct clipseg *c) {
-  int64_t heads, layer;
-  TRY(json_get_int_or(config, where, "projection_dim", 1, 1 << 14, 512, &c->projection));
-  TRY(json_get_int_or(config, where, "reduce_dim", 2, 1 << 14, 64, &c->reduce));
-  TRY(json_get_int_or(config, where, "decoder_num_attention_heads", 1, 256, 4, &heads));
-  TRY(json_get_int_or(config, where, "decoder_intermediate_size", 1, 1 << 16, 2048, &c->decoder_hidden));
-  TRY(json_get_int_or(config, where, "conditional_layer", -1, 255, 0, &layer));
-  TRY(json_get_bool_or(config, where, "use_complex_transposed_convolution", false, &c->complex_head));
   TRY(json_get_real_or(config, where, "logit_scale_init_value", 2.6592, &c->logit_scale));
-  c->decoder_heads = (int)heads;
-  c->conditional_layer = (int)layer;
-  if (c->reduce % heads) {
-    return FAIL(ERR_FORMAT, "%s: reduce_dim %lld is not a multiple of decoder_num_attention_heads %lld", where,
-                (long long)c->reduce, (long long)heads);
-  }
-  if (c->complex_head && c->patch != 16) {
-    return FAIL(ERR_UNSUPPORTED,
-                "%s: use_complex_transposed_convolution wants patch_size 16 (its two strides are patch_size / 4 each, "
-                "so that the public code gives logits of another size than the picture), met %d",
-                where, c->patch);
-  }
-  return OK;
+  c->decoder.layer.epsilon = c->vision.epsilon;
+  c->decoder.layer.layers = c->vision.layers;
+  c->decoder.layer.init_factor = c->vision.init_factor;
+  c->decoder.vision = c->vision.width;
+  c->decoder.patch = c->patch;
+  c->decoder.taps = c->taps;
+  return clipseg_decoder_configure(config, where, &c->decoder);
 }
 
 static status_t configure(const json_t *config, const char *where, void **out) {
@@ -274,12 +258,24 @@ static struct value *vision_tower(struct net *n, const struct clipseg *c, struct
   return x;
 }
 
+// Words [B,L,D] with `context` [M,D] behind the start token: [B,M+L,D].
+static struct value *with_context(struct net *n, struct value *words, struct value *context) {
+  if (!context || !words) return words;
+  struct graph *g = n->g;
+  int64_t batch = words->desc.dim[0], length = words->desc.dim[1], m = context->desc.dim[0],
+          width = context->desc.dim[1];
+  struct value *start = graph_slice(g, words, 1, 0, 1), *rest = graph_slice(g, words, 1, 1, length - 1);
+  context = graph_expand(g, context, &TENSOR_DESC(g->real, batch, m, width));
+  return graph_concat(g, graph_concat(g, start, context, 1), rest, 1);
+}
+
 // The text transformer: ids [B,L] to the row of the pooled token [B,D].
-static struct value *text_tower(struct net *n, const struct clipseg *c, struct value *ids, struct value *row) {
+static struct value *text_tower(struct net *n, const struct clipseg *c, struct value *ids, struct value *row,
+                                struct value *context) {
   if (!ids) return NULL;
   struct graph *g = n->g;
   const struct transformer_spec *s = &c->text;
-  int64_t length = ids->desc.dim[1];
+  int64_t length = ids->desc.dim[1] + (context ? context->desc.dim[0] : 0);
   struct net_scope scope = net_enter(n, "clip.text_model");
   struct init init = {INIT_NORMAL, 0.02 * s->init_factor};
   struct value *tokens =
@@ -287,7 +283,7 @@ static struct value *text_tower(struct net *n, const struct clipseg *c, struct v
   struct value *place =
       nn_parameter(n, "embeddings.position_embedding.weight", &TENSOR_DESC(g->real, c->positions, s->width), init);
   place = graph_reshape(g, graph_slice(g, place, 0, 0, length), &TENSOR_DESC(g->real, 1, length, s->width));
-  struct value *x = graph_add(g, graph_embed(g, ids, tokens), place); // [B,L,D]
+  struct value *x = graph_add(g, with_context(n, graph_embed(g, ids, tokens), context), place); // [B,L,D]
   struct net_scope blocks = net_enter(n, "encoder");
   for (int i = 0; i < s->layers; i++) x = nn_transformer_layer(n, i, x, s);
   net_leave(n, blocks);
@@ -300,57 +296,8 @@ static struct init projection_init(const struct transformer_spec *t) {
   return (struct init){INIT_NORMAL, t->init_factor / sqrt((double)t->width)};
 }
 
-// Decoder tokens [B,T,R] to logits [B,S,S].
-static struct value *head(struct net *n, const struct clipseg *c, struct value *x, int64_t batch, int64_t size) {
-  struct graph *g = n->g;
-  int64_t grid = size / c->patch;
-  x = graph_slice(g, x, 1, 1, grid * grid); // the class token has done its work
-  x = graph_reshape(g, x, &TENSOR_DESC(g->real, batch, grid, grid, c->reduce));
-  struct net_scope scope;
-  if (c->complex_head) {
-    int stride = c->patch / 4;
-    scope = net_enter(n, "transposed_convolution");
-    x = graph_activation(g, nn_conv(n, "0", x, c->reduce, 3, 1, 1), ACT_RELU);                      // [B,S/16,S/16,R]
-    x = graph_activation(g, nn_conv_transpose(n, "2", x, c->reduce / 2, stride, stride), ACT_RELU); // [B,S/4,S/4,R/2]
-    x = nn_conv_transpose(n, "4", x, 1, stride, stride);                                            // [B,S,S,1]
-    net_leave(n, scope);
-  } else {
-    x = nn_conv_transpose(n, "transposed_convolution", x, 1, c->patch, c->patch); // [B,S,S,1]
-  }
-  return graph_reshape(g, x, &TENSOR_DESC(g->real, batch, size, size));
-}
-
-static struct value *decoder(struct net *n, const struct clipseg *c, struct value *const *tap, struct value *condition,
-                             const struct model_spec *spec) {
-  struct graph *g = n->g;
-  struct transformer_spec layer = c->vision; // transformers copies the vision configuration, and so its epsilon
-  layer.width = c->reduce;
-  layer.heads = c->decoder_heads;
-  layer.hidden = c->decoder_hidden;
-  layer.activation = ACT_RELU;
-  layer.order = NORM_LAST;
-  struct init reduce = {INIT_UNIFORM, 1.0 / sqrt((double)c->vision.width)};
-  struct init film = {INIT_UNIFORM, 1.0 / sqrt((double)c->projection)};
-  struct net_scope scope = net_enter(n, "decoder");
-  struct tensor_desc each = TENSOR_DESC(g->real, spec->batch, 1, c->reduce);
-  struct value *mul = graph_reshape(g, nn_linear(n, "film_mul", condition, c->reduce, film), &each); // [B,1,R]
-  struct value *add = graph_reshape(g, nn_linear(n, "film_add", condition, c->reduce, film), &each);
-  struct value *x = NULL;
-  for (int i = 0; i < c->taps; i++) { // the deepest tap first
-    char name[32];
-    (void)snprintf(name, sizeof name, "reduces.%d", i);
-    struct value *a = nn_linear(n, name, tap[c->taps - 1 - i], c->reduce, reduce); // [B,T,R]
-    x = i == 0 ? a : graph_add(g, x, a);
-    if (i == c->conditional_layer) x = graph_add(g, graph_multiply(g, x, mul), add);
-    x = nn_transformer_layer(n, i, x, &layer);
-  }
-  x = head(n, c, x, spec->batch, spec->size);
-  net_leave(n, scope);
-  return x;
-}
-
-static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
-                           const struct model_preprocess *pre) {
+struct value *clipseg_build(struct net *n, const void *config, const struct model_spec *spec,
+                            const struct model_preprocess *pre, struct value *context) {
   const struct clipseg *c = config;
   struct graph *g = n->g;
   struct tensor_desc picture = TENSOR_DESC(DTYPE_U8, spec->batch, spec->size, spec->size, 3);
@@ -360,18 +307,28 @@ static struct value *build(struct net *n, const void *config, const struct model
   struct value *row = graph_input(g, "row", &TENSOR_DESC(DTYPE_I32, spec->batch));
 
   struct value *pooled = vision_tower(n, c, pixels, tap);
-  struct value *words = text_tower(n, c, ids, row);
+  struct value *words = text_tower(n, c, ids, row, context);
   if (spec->condition == CONDITION_IMAGE) {
     struct value *shown = graph_pixels(g, graph_input(g, "condition_pixels", &picture), pre->mean, pre->std);
     pooled = vision_tower(n, c, shown, NULL);
   }
   struct net_scope clip = net_enter(n, "clip");
-  pooled = nn_linear_plain(n, "visual_projection", pooled, c->projection, projection_init(&c->vision)); // [B,P]
-  words = nn_linear_plain(n, "text_projection", words, c->projection, projection_init(&c->text));       // [B,P]
+  pooled = nn_linear_plain(n, "visual_projection", pooled, c->decoder.condition, projection_init(&c->vision)); // [B,P]
+  words = nn_linear_plain(n, "text_projection", words, c->decoder.condition, projection_init(&c->text));       // [B,P]
   (void)nn_parameter(n, "logit_scale", &(struct tensor_desc){.dtype = g->real},
                      (struct init){INIT_CONSTANT, c->logit_scale});
   net_leave(n, clip);
-  return decoder(n, c, tap, spec->condition == CONDITION_IMAGE ? pooled : words, spec);
+  return clipseg_decoder(n, &c->decoder, tap, spec->condition == CONDITION_IMAGE ? pooled : words, spec->batch,
+                         spec->size);
+}
+
+static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
+                           const struct model_preprocess *pre) {
+  return clipseg_build(n, config, spec, pre, NULL);
+}
+
+int64_t clipseg_text_width(const void *config) {
+  return ((const struct clipseg *)config)->text.width;
 }
 
 const struct model_arch clipseg_arch = {

@@ -8,17 +8,15 @@
 #include <string.h>
 
 extern const struct model_arch clipseg_arch;
+extern const struct model_arch biomedclipseg_arch;
+extern const struct model_arch coop_arch;
 extern const struct model_arch cris_arch;
 extern const struct model_arch unet_arch;
 extern const struct model_arch unetpp_arch;
 extern const struct model_arch deeplabv3plus_arch;
 
 static const struct model_arch *const arches[] = {
-    &clipseg_arch,
-    &cris_arch,
-    &unet_arch,
-    &unetpp_arch,
-    &deeplabv3plus_arch,
+    &clipseg_arch, &coop_arch, &biomedclipseg_arch, &cris_arch, &unet_arch, &unetpp_arch, &deeplabv3plus_arch,
 };
 
 // The classes of segmentation_models_pytorch, whose config.json has no model_type.
@@ -143,7 +141,7 @@ done:
 
 void model_close(struct model **m) {
   if (!*m) return;
-  if ((*m)->config) (*m)->arch->release(&(*m)->config);
+  if ((*m)->arch && (*m)->config) (*m)->arch->release(&(*m)->config);
   json_decref((*m)->config_json);
   mem_free(&(*m)->directory);
   mem_free(m);
@@ -183,13 +181,16 @@ bool model_has_text(const struct model *model) {
   return limit > 0;
 }
 
+const char *model_plane_label(const struct model *model, int plane) {
+  char number[16];
+  (void)snprintf(number, sizeof number, "%d", plane);
+  return json_string_value(json_object_get(json_object_get(model->config_json, "id2label"), number));
+}
+
 int model_find_plane(const struct model *model, int planes, const char *class_name) {
-  const json_t *labels = json_object_get(model->config_json, "id2label");
   if (planes == 1) return 0;
   for (int i = 0; i < planes; i++) {
-    char number[16];
-    (void)snprintf(number, sizeof number, "%d", i);
-    const char *label = json_string_value(json_object_get(labels, number));
+    const char *label = model_plane_label(model, i);
     if (label && !strcmp(label, class_name)) return i;
   }
   return -1;

@@ -75,6 +75,7 @@ status_t model_copy_files(const struct model *model, const char *directory);
 bool model_has_text(const struct model *model);
 // Which of `planes` of the output is about a class: 0 where there is one, else by config.json's "id2label"; -1 when it is none.
 int model_find_plane(const struct model *model, int planes, const char *class_name);
-const struct model_arch *model_arch_find(const char *name); // NULL when unknown
+const char *model_plane_label(const struct model *model, int plane); // of "id2label"; NULL where it has none
+const struct model_arch *model_arch_find(const char *name);          // NULL when unknown
 
 #endif

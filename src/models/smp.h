@@ -10,7 +10,7 @@
 #define SMP_RECIPE                                                                                                     \
   {                                                                                                                    \
     .size = 256, .mean = {0.485, 0.456, 0.406}, .std = {0.229, 0.224, 0.225}, .lr = 1e-3, .weight_decay = 0,           \
-    .threshold = 0.5, .batch = 16, .plateau = false, .encoders = true                                                                    \
+    .threshold = 0.5, .batch = 16, .plateau = false, .encoders = true                                                  \
   }
 
 enum { SMP_DEPTH = 5 };

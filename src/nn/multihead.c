@@ -4,9 +4,8 @@
 
 #include <math.h>
 
-// Row block `part` of in_proj_weight and in_proj_bias as one projection.
-static struct value *project(struct net *n, struct value *x, struct value *w, struct value *b, int part) {
-  if (!w || !b) return NULL;
+struct value *nn_project(struct net *n, struct value *x, struct value *w, struct value *b, int part) {
+  if (!x || !w || !b) return NULL;
   int64_t width = w->desc.dim[1];
   return graph_linear(n->g, x, graph_slice(n->g, w, 0, part * width, width),
                       graph_slice(n->g, b, 0, part * width, width));
@@ -19,9 +18,9 @@ struct value *nn_multihead_attention(struct net *n, const char *name, struct val
   int64_t width = desc_columns(&query->desc);
   struct value *w = nn_parameter(n, "in_proj_weight", &TENSOR_DESC(n->g->real, 3 * width, width), s->in);
   struct value *b = nn_parameter(n, "in_proj_bias", &TENSOR_DESC(n->g->real, 3 * width), (struct init){INIT_ZEROS, 0});
-  struct value *q = project(n, query, w, b, 0); // [B,T,D]
-  struct value *k = project(n, key, w, b, 1);   // [B,S,D]
-  struct value *v = project(n, value, w, b, 2);
+  struct value *q = nn_project(n, query, w, b, 0); // [B,T,D]
+  struct value *k = nn_project(n, key, w, b, 1);   // [B,S,D]
+  struct value *v = nn_project(n, value, w, b, 2);
   struct attention_extra extra = {.length = s->length};
   nn_attention_dropout(n, query->desc.dim[0], s->dropout, &extra);
   double scale = 1.0 / sqrt((double)(width / s->heads));

@@ -74,6 +74,8 @@ struct multihead_spec {
 };
 struct value *nn_multihead_attention(struct net *n, const char *name, struct value *query, struct value *key,
                                      struct value *value, const struct multihead_spec *s);
+// One of the three projections that are stacked in `w` [3D,D] and `b` [3D]: 0 of queries, 1 of keys, 2 of values.
+struct value *nn_project(struct net *n, struct value *x, struct value *w, struct value *b, int part);
 // torch's own start of in_proj_weight for a width: Glorot and Bengio's uniform over all three projections.
 struct init nn_multihead_init(int64_t width);
 
@@ -99,5 +101,19 @@ struct transformer_spec {
   double init_factor; // transformers' initializer_factor
 };
 struct value *nn_transformer_layer(struct net *n, int index, struct value *x, const struct transformer_spec *s);
+
+// One block "blocks.i" of timm's VisionTransformer (Dosovitskiy et al. 2021): norm1, attn.qkv (stacked), attn.proj, norm2, mlp.fc1,
+// gelu, mlp.fc2; x + f(norm(x)). Of the spec: heads, hidden, epsilon.
+struct value *nn_vit_block(struct net *n, int index, struct value *x, const struct transformer_spec *s);
+
+// One layer "encoder.layer.i" of transformers' BertModel (Devlin et al. 2019): norm(x + f(x)), gelu. Keys from length[b] on are masked.
+struct bert_spec {
+  int heads;
+  int64_t hidden;
+  double epsilon, dropout, attention_dropout; // in training
+  double init_range;                          // initializer_range
+  struct value *length;
+};
+struct value *nn_bert_layer(struct net *n, int index, struct value *x, const struct bert_spec *s);
 
 #endif

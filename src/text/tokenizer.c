@@ -1,5 +1,5 @@
-// tokenizer.c: see tokenizer.h. The steps of transformers' CLIPTokenizerFast (convert_slow_tokenizer.py, CLIPConverter)
-// in their order: NFC, runs of white space to one space, lower case; special tokens cut out; words found by
+// tokenizer.c: see tokenizer.h. BERT's WordPiece is in wordpiece.c. Byte pairs go the steps of transformers' CLIPTokenizerFast
+// (convert_slow_tokenizer.py, CLIPConverter) in their order: NFC, runs of white space to one space, lower case; special tokens cut out; words found by
 //   's|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
 // and each word's bytes merged.
 #include "text/tokenizer.h"
@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "text/bpe.h"
 #include "text/unicode.h"
+#include "text/wordpiece.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -16,7 +17,9 @@
 enum { TEXT_LIMIT = 16 << 20, LONGEST_LIMIT = 1 << 20 };
 
 struct tokenizer {
+  bool words; // WordPiece, else byte pairs
   struct bpe bpe;
+  struct wordpiece wordpiece;
   int limit;
   struct key key;
 };
@@ -25,35 +28,49 @@ static status_t make_key(struct tokenizer *t) {
   struct key_builder *b = NULL;
   status_t st = OK;
   TRY_GOTO(key_begin(&b, "tokenizer"), done);
-  TRY_GOTO(key_add_text(b, "algorithm", "clip-bpe unicode-14"), done);
+  TRY_GOTO(key_add_text(b, "algorithm", t->words ? "wordpiece unicode-14" : "clip-bpe unicode-14"), done);
   TRY_GOTO(key_add_int(b, "limit", t->limit), done);
-  TRY_GOTO(bpe_add_to_key(&t->bpe, b), done);
+  TRY_GOTO(t->words ? wordpiece_add_to_key(&t->wordpiece, b) : bpe_add_to_key(&t->bpe, b), done);
   TRY_GOTO(key_finish(&b, &t->key), done);
 done:
   if (b) CLEANUP(key_finish(&b, NULL));
   return st;
 }
 
-static status_t load_bpe(const char *folder, struct bpe *out) {
-  char *vocab = NULL, *merges = NULL, *packed = NULL;
+// The vocabulary that the folder holds; two of them would leave open which one the weights were trained with.
+static status_t load_vocabulary(struct tokenizer *t, const char *folder) {
+  char *vocab = NULL, *merges = NULL, *packed = NULL, *words = NULL, *config = NULL;
   status_t st = OK;
   TRY_GOTO(file_join(&vocab, folder, "vocab.json"), done);
   TRY_GOTO(file_join(&merges, folder, "merges.txt"), done);
   TRY_GOTO(file_join(&packed, folder, "bpe_simple_vocab_16e6.txt.gz"), done);
-  if (file_exists(vocab) && file_exists(merges)) {
-    TRY_GOTO(bpe_load_json(vocab, merges, out), done);
+  TRY_GOTO(file_join(&words, folder, "vocab.txt"), done);
+  TRY_GOTO(file_join(&config, folder, "tokenizer_config.json"), done);
+  bool pair = file_exists(vocab) && file_exists(merges);
+  t->words = file_exists(words);
+  if (t->words && (pair || file_exists(packed))) {
+    FAIL_GOTO(done, ERR_ARG, "%s holds two tokenizers: vocab.txt (WordPiece) and %s (byte pairs); keep one", folder,
+              pair ? "vocab.json" : "bpe_simple_vocab_16e6.txt.gz");
+  }
+  if (pair) {
+    TRY_GOTO(bpe_load_json(vocab, merges, &t->bpe), done);
   } else if (file_exists(packed)) {
-    TRY_GOTO(bpe_load_gzip(packed, out), done);
+    TRY_GOTO(bpe_load_gzip(packed, &t->bpe), done);
+  } else if (t->words) {
+    TRY_GOTO(wordpiece_load(words, config, &t->wordpiece), done);
   } else {
-    FAIL_GOTO(done, ERR_ARG,
-              "%s holds no tokenizer: looked for vocab.json with merges.txt%s, and for "
-              "bpe_simple_vocab_16e6.txt.gz",
-              folder,
-              file_exists(vocab)    ? " (merges.txt is missing)"
-              : file_exists(merges) ? " (vocab.json is missing)"
-                                    : "");
+    FAIL_GOTO(
+        done, ERR_ARG,
+        "%s holds no tokenizer: looked for vocab.json with merges.txt%s, for bpe_simple_vocab_16e6.txt.gz, and for "
+        "vocab.txt",
+        folder,
+        file_exists(vocab)    ? " (merges.txt is missing)"
+        : file_exists(merges) ? " (vocab.json is missing)"
+                              : "");
   }
 done:
+  mem_free(&config);
+  mem_free(&words);
   mem_free(&packed);
   mem_free(&merges);
   mem_free(&vocab);
@@ -70,7 +87,7 @@ status_t tokenizer_load(const char *model_directory, int limit, struct tokenizer
   }
   TRY_GOTO(mem_alloc(&t, 1, sizeof *t), done);
   t->limit = limit;
-  TRY_GOTO(load_bpe(model_directory, &t->bpe), done);
+  TRY_GOTO(load_vocabulary(t, model_directory), done);
   TRY_GOTO(make_key(t), done);
   *out = t;
   t = NULL;
@@ -82,6 +99,7 @@ done:
 void tokenizer_destroy(struct tokenizer **tokenizer) {
   if (!*tokenizer) return;
   bpe_free(&(*tokenizer)->bpe);
+  wordpiece_free(&(*tokenizer)->wordpiece);
   mem_free(tokenizer);
 }
 
@@ -89,13 +107,13 @@ int tokenizer_limit(const struct tokenizer *t) {
   return t->limit;
 }
 int tokenizer_size(const struct tokenizer *t) {
-  return t->bpe.size;
+  return t->words ? t->wordpiece.size : t->bpe.size;
 }
 int tokenizer_start(const struct tokenizer *t) {
-  return t->bpe.start;
+  return t->words ? t->wordpiece.special[WORDPIECE_START] : t->bpe.start;
 }
 int tokenizer_end(const struct tokenizer *t) {
-  return t->bpe.end;
+  return t->words ? t->wordpiece.special[WORDPIECE_END] : t->bpe.end;
 }
 const struct key *tokenizer_key(const struct tokenizer *t) {
   return &t->key;
@@ -112,11 +130,10 @@ struct work {
   int count, room;
 };
 
-// NFC, runs of white space to one space, lower case.
-static status_t normalise(struct work *w, const char *text, size_t size) {
+// w->raw to w->text: NFC, runs of white space to one space, lower case.
+static status_t normalise(struct work *w) {
   struct code_points composed = {0};
   status_t st = OK;
-  TRY_GOTO(unicode_decode(text, size, &w->raw), done);
   TRY_GOTO(unicode_nfc(&w->raw, &composed), done);
   TRY_GOTO(mem_grow(&w->text.at, &w->text.capacity, 2 * composed.count + 1, sizeof *w->text.at), done);
   bool space = false;
@@ -201,10 +218,17 @@ status_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t si
   status_t st = OK;
   *count = 0;
   if (size > TEXT_LIMIT) return FAIL(ERR_ARG, "a text of %zu bytes is longer than the limit of %d", size, TEXT_LIMIT);
-  TRY_GOTO(normalise(&w, text, size), done);
-  ids[0] = t->bpe.start;
-  TRY_GOTO(encode_text(&w), done);
-  ids[w.count++] = t->bpe.end;
+  TRY_GOTO(unicode_decode(text, size, &w.raw), done);
+  ids[0] = tokenizer_start(t);
+  if (t->words) {
+    int n;
+    TRY_GOTO(wordpiece_encode(&t->wordpiece, &w.raw, ids + 1, w.room - 1, &n), done);
+    w.count += n;
+  } else {
+    TRY_GOTO(normalise(&w), done);
+    TRY_GOTO(encode_text(&w), done);
+  }
+  ids[w.count++] = tokenizer_end(t);
   *count = w.count;
 done:
   code_points_free(&w.raw);

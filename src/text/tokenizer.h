@@ -10,15 +10,16 @@
 
 struct tokenizer; // opaque, immutable once loaded, thread-safe
 
-// Load the tokenizer that a model directory holds: vocab.json + merges.txt, or bpe_simple_vocab_16e6.txt.gz (CLIP byte-pair).
-// `limit` is the longest sequence with its special tokens (77 for CLIP). ERR_ARG names the folder and what was looked for.
+// Load the tokenizer that a model directory holds: vocab.json + merges.txt, or bpe_simple_vocab_16e6.txt.gz (CLIP byte-pair), or
+// vocab.txt (BERT's WordPiece; tokenizer_config.json says whether it lower-cases). `limit` is the longest sequence with its
+// special tokens (77 for CLIP, 256 for BiomedCLIP). ERR_ARG names the folder and what was looked for.
 status_t tokenizer_load(const char *model_directory, int limit, struct tokenizer **out);
 void tokenizer_destroy(struct tokenizer **tokenizer);
 
 int tokenizer_limit(const struct tokenizer *t);
 int tokenizer_size(const struct tokenizer *t);              // ids are in [0, size)
-int tokenizer_start(const struct tokenizer *t);             // id of <|startoftext|>
-int tokenizer_end(const struct tokenizer *t);               // id of <|endoftext|>
+int tokenizer_start(const struct tokenizer *t);             // id of <|startoftext|>, [CLS]
+int tokenizer_end(const struct tokenizer *t);               // id of <|endoftext|>, [SEP]
 const struct key *tokenizer_key(const struct tokenizer *t); // content key of the vocabulary: part of text feature keys
 
 // Ids of one UTF-8 text with start and end token, truncated to `limit` as transformers does (the last is then the end token).

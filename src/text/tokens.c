@@ -12,13 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "usage: gridseg tokens --model DIR [--limit N] [TEXT]\n"
-                            "Print the token ids of TEXT, or of each line of standard input, one text a line.\n"
-                            "  --model DIR   a model directory, or any folder with a tokenizer's files\n"
-                            "  --limit N     longest sequence with its special tokens (default: the model's own\n"
-                            "                text_config.max_position_embeddings, else 77)\n";
+static const char usage[] =
+    "usage: gridseg tokens --model DIR [--limit N] [TEXT]\n"
+    "Print the token ids of TEXT, or of each line of standard input, one text a line.\n"
+    "  --model DIR   a model directory, or any folder with a tokenizer's files\n"
+    "  --limit N     longest sequence with its special tokens (default: config.json's context_length,\n"
+    "                else its text_config.max_position_embeddings, else 77)\n";
 
-// What the model's text tower takes; 77 where there is no config.json.
+// What the model's text tower takes; 77 where config.json does not say.
 static status_t model_limit(const char *folder, int64_t *limit) {
   char *path = NULL;
   json_t *config = NULL, *text;
@@ -29,6 +30,7 @@ static status_t model_limit(const char *folder, int64_t *limit) {
   TRY_GOTO(json_read(path, &config), done);
   text = json_object_get(config, "text_config");
   if (text) TRY_GOTO(json_get_int_or(text, path, "max_position_embeddings", 2, 1 << 20, 77, limit), done);
+  TRY_GOTO(json_get_int_or(config, path, "context_length", 2, 1 << 20, *limit, limit), done);
 done:
   json_decref(config);
   mem_free(&path);

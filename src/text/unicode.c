@@ -17,6 +17,9 @@ struct lower_run {
 
 enum { COUNT_LETTER = sizeof letter_range / sizeof *letter_range };
 enum { COUNT_NUMBER = sizeof number_range / sizeof *number_range };
+enum { COUNT_DROPPED = sizeof dropped_range / sizeof *dropped_range };
+enum { COUNT_ACCENT = sizeof accent_range / sizeof *accent_range };
+enum { COUNT_PUNCTUATION = sizeof punctuation_range / sizeof *punctuation_range };
 enum { COUNT_LOWER = sizeof lower_run / sizeof *lower_run };
 
 void code_points_free(struct code_points *c) {
@@ -108,6 +111,18 @@ bool unicode_is_space(uint32_t c) {
   if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
          c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+bool unicode_is_bert_dropped(uint32_t c) {
+  return in_ranges(c, dropped_range, COUNT_DROPPED);
+}
+
+bool unicode_is_bert_accent(uint32_t c) {
+  return c >= accent_range[0].first && in_ranges(c, accent_range, COUNT_ACCENT);
+}
+
+bool unicode_is_bert_punctuation(uint32_t c) {
+  return in_ranges(c, punctuation_range, COUNT_PUNCTUATION);
 }
 
 int unicode_lower(uint32_t c, uint32_t out[2]) {

@@ -1,4 +1,4 @@
-// unicode.h: what the tokenizers need to know of Unicode 14: classes, lower case, NFC.
+// unicode.h: what the tokenizers need to know of Unicode 14: classes, lower case, NFC and NFD.
 #ifndef GRIDSEG_TEXT_UNICODE_H
 #define GRIDSEG_TEXT_UNICODE_H
 
@@ -24,6 +24,10 @@ int unicode_encode(uint32_t c, uint8_t bytes[4]);
 bool unicode_is_letter(uint32_t c); // general category L
 bool unicode_is_number(uint32_t c); // general category N
 bool unicode_is_space(uint32_t c);  // White_Space
+// As BERT's tokenizer sees them in tokenizers 0.21, whose tables for it are Unicode 8's (see make_unicode_tables.py).
+bool unicode_is_bert_dropped(uint32_t c);     // control, format, private use, U+0000, U+FFFD
+bool unicode_is_bert_accent(uint32_t c);      // a mark that takes no room
+bool unicode_is_bert_punctuation(uint32_t c); // general category P, and every ASCII sign
 
 // Lower case without context or language, as Rust's char::to_lowercase: one code point, but two for U+0130.
 int unicode_lower(uint32_t c, uint32_t out[2]);
@@ -31,5 +35,7 @@ int unicode_lower(uint32_t c, uint32_t out[2]);
 // Normalisation form C (Unicode Annex 15) with the tables that tokenizers 0.21 uses (see make_unicode_tables.py),
 // replacing what `out` held; `out` is not `in`.
 status_t unicode_nfc(const struct code_points *in, struct code_points *out);
+// Normalisation form D, with the same tables and rules.
+status_t unicode_nfd(const struct code_points *in, struct code_points *out);
 
 #endif

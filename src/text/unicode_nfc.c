@@ -1,4 +1,4 @@
-// unicode_nfc.c: decompose, order the marks, compose: Unicode Annex 15 and chapter 3.11 and 3.12 of the standard.
+// unicode_nfc.c: decompose and order the marks (NFD), compose (NFC): Unicode Annex 15 and chapter 3.11 and 3.12 of the standard.
 #include "text/unicode.h"
 
 #include "base/mem.h"
@@ -136,14 +136,15 @@ static void compose_text(struct code_points *text) {
   text->count = kept;
 }
 
-status_t unicode_nfc(const struct code_points *in, struct code_points *out) {
+// NFD, or where nothing below changes (*plain) the text itself.
+static status_t decompose_text(const struct code_points *in, struct code_points *out, bool *plain) {
   size_t most;
-  bool plain = true;
   if (!size_mul(in->count, 4, &most) || !size_add(most, 4, &most)) return FAIL(ERR_NOMEM, "text is too long");
-  for (size_t i = 0; i < in->count && plain; i++) plain = in->at[i] < 0xC0;
+  *plain = true;
+  for (size_t i = 0; i < in->count && *plain; i++) *plain = in->at[i] < 0xC0;
   TRY(mem_grow(&out->at, &out->capacity, most, sizeof *out->at));
   out->count = 0;
-  if (plain) { // nothing below U+00C0 decomposes, combines or composes with its like
+  if (*plain) { // nothing below U+00C0 decomposes, combines or composes with its like
     if (in->count) memcpy(out->at, in->at, in->count * sizeof *in->at);
     out->count = in->count;
     return OK;
@@ -151,7 +152,18 @@ status_t unicode_nfc(const struct code_points *in, struct code_points *out) {
   for (size_t i = 0; i < in->count; i++) decompose(in->at[i], out);
   struct code_points scratch = {0};
   status_t st = order_marks(out, &scratch);
-  if (st == OK) compose_text(out);
   code_points_free(&scratch);
   return st;
+}
+
+status_t unicode_nfd(const struct code_points *in, struct code_points *out) {
+  bool plain;
+  return decompose_text(in, out, &plain);
+}
+
+status_t unicode_nfc(const struct code_points *in, struct code_points *out) {
+  bool plain;
+  TRY(decompose_text(in, out, &plain));
+  if (!plain) compose_text(out);
+  return OK;
 }

@@ -75,6 +75,8 @@ static status_t key_of_cell(const struct session *s, struct eval_cell *cell) {
   TRY_GOTO(key_add_int(b, "prompt type", cell->prompt->type), done);
   TRY_GOTO(key_add_text(b, "prompt", cell->prompt->text), done);
   TRY_GOTO(key_add_text(b, "shift", ""), done);
+  if (o->network.study && network_planes(s->network) > 1) TRY_GOTO(key_add_text(b, "planes", "study"), done);
+  if (o->pad) TRY_GOTO(key_add_text(b, "texts", "padded"), done);
   TRY_GOTO(key_add_text(b, "precision", o->precision_name), done);
   TRY_GOTO(key_add_text(b, "loss", o->loss_name), done);
   TRY_GOTO(key_add_real(b, "threshold", o->threshold), done);
@@ -96,7 +98,7 @@ static status_t open_session(struct session *s, const char *path, char *const *o
   TRY(eval_config_resolve(s->config, s->model, &s->provenance, &s->options));
   if (s->options.threads == 0) s->options.threads = s->cores;
   TRY(open_pools(s));
-  TRY(inference_load_tokenizer(s->model, &s->tokenizer));
+  if (model_has_text(s->model)) TRY(inference_load_tokenizer(s->model, &s->tokenizer));
   TRY(backend_create(s->options.device, s->options.threads, &s->backend));
   inference_name_device(s->backend, s->device, sizeof s->device);
   if (!s->model->has_weights) log_warn("%s has no weights: they are drawn at random", s->model->directory);
@@ -182,7 +184,10 @@ static status_t evaluate_one(struct session *s, int i) {
     log_info("%s: %d of %d cells are there already", s->labels[i], o->prompt_count - count, o->prompt_count);
   if (count == 0) goto done;
   for (int k = 0; k < count; k++) prompts[k] = o->prompts[todo[k]];
-  const struct evaluate_job job = {.network = s->network,
+  const struct evaluate_job job = {.model = s->model,
+                                   .study = o->network.study,
+                                   .pad = o->pad,
+                                   .network = s->network,
                                    .tokenizer = s->tokenizer,
                                    .store = s->store,
                                    .keep_features = s->store != NULL,

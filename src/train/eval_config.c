@@ -1,6 +1,7 @@
 // eval_config.c: see eval_config.h.
 #include "train/eval_config.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <ctype.h>
@@ -64,6 +65,15 @@ static bool is_one_word(const char *text) {
   return true;
 }
 
+// A model without prompts is asked once.
+static status_t no_prompts(const struct config *c, const struct model *model, struct eval_options *o) {
+  if (config_given(c, "prompts")) log_info("%s takes no prompts: 'prompts' is ignored", model->arch->name);
+  TRY(mem_alloc(&o->prompts, 1, sizeof *o->prompts));
+  o->prompts[0] = (struct evaluate_prompt){PROMPT_NONE, "none"};
+  o->prompt_count = 1;
+  return OK;
+}
+
 static status_t read_prompts(const struct config *c, struct eval_options *o) {
   size_t n = config_count(c, "prompts");
   if (n == 0) return CONFIG_FAIL(c, "prompts", "wanted at least one prompt");
@@ -123,9 +133,11 @@ status_t eval_config_resolve(struct config *c, const struct model *model, const 
       .size = (int)config_int(c, "size"),
       .condition = CONDITION_TEXT,
       .loss = eval_config_loss(o->loss_name),
+      .study = !strcmp(provenance->quirks, "study"),
       .seed = o->seed,
   };
   if (!o->out[0]) return CONFIG_FAIL(c, "out", "wanted a folder, met nothing");
   if (config_count(c, "pools.test") == 0) return CONFIG_FAIL(c, "pools.test", "wanted at least one pool");
-  return read_prompts(c, o);
+  o->pad = o->network.study && model->arch->attends_pads;
+  return model_has_text(model) ? read_prompts(c, o) : no_prompts(c, model, o);
 }

@@ -11,6 +11,7 @@ extern const struct config_table eval_table;
 // The resolved configuration; texts are borrowed from it.
 struct eval_options {
   struct network_options network;
+  bool pad; // texts as quirks: study of the model's training has them
   double threshold;
   struct evaluate_prompt *prompts; // freed with mem_free
   int prompt_count;

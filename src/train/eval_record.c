@@ -109,7 +109,8 @@ static void name_sources(const struct eval_cell *cell, char *text, size_t size) 
   unsigned seen = 0;
   text[0] = '\0';
   if (cell->prompt->type == PROMPT_LITERAL) (void)snprintf(text, size, "%s", prompt_source_name(PROMPT_PERSON));
-  for (int k = 0; cell->prompt->type != PROMPT_LITERAL && k < info->prompt_kinds; k++) {
+  bool of_pool = cell->prompt->type == PROMPT_KIND || cell->prompt->type == PROMPT_RANDOM;
+  for (int k = 0; of_pool && k < info->prompt_kinds; k++) {
     bool asked = cell->prompt->type == PROMPT_RANDOM ? strcmp(info->prompt_kind[k], "p0") != 0
                                                      : strcmp(info->prompt_kind[k], cell->prompt->text) == 0;
     if (!asked || (seen & 1u << info->prompt_source[k])) continue;
@@ -154,9 +155,9 @@ static status_t put_rows(struct eval_record *r, const struct eval_cell *cell, co
   for (size_t i = 0; i < count; i++) {
     struct pool_sample sample;
     TRY(pool_get_sample(cell->pool, rows[i].sample, &sample));
-    const char *text = cell->prompt->type == PROMPT_RANDOM    ? ""
+    const char *text = cell->prompt->type == PROMPT_KIND      ? pool_get_prompt(cell->pool, rows[i].sample, kind, 0)
                        : cell->prompt->type == PROMPT_LITERAL ? cell->prompt->text
-                                                              : pool_get_prompt(cell->pool, rows[i].sample, kind, 0);
+                                                              : "";
     struct sample_row row = {.cell_key = hex,
                              .pool = cell->pool_label,
                              .prompt = cell->prompt->text,

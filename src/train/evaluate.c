@@ -14,6 +14,7 @@
 #include "train/logit.h"
 #include "train/mask_file.h"
 #include "train/metric.h"
+#include "train/planes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ struct evaluation {
   struct piece piece, spare;
   size_t batch;  // of the decoder: the same on all ranks, and no more than the whole pool has
   float *logits; // [batch,S,S]
+  float *planes; // [batch,S,S,P] where the study's rule for several planes is asked for, else NULL
   float cut;
   size_t image_bytes, text_bytes; // of a feature, 0: none
   char **mask_folders;            // [prompt_count], NULL: not kept
@@ -91,9 +93,13 @@ static status_t compute_feature(struct evaluation *e, source_t source, const voi
 }
 
 static status_t encode_text(struct evaluation *e, struct plan_text *t) {
-  TRY(mem_alloc(&t->ids, (size_t)tokenizer_limit(e->job->tokenizer), sizeof *t->ids));
-  status_t st = tokenizer_encode(e->job->tokenizer, t->words, strlen(t->words), t->ids, &t->length);
-  return st == OK ? OK : status_prefix(st, "prompt '%s'", t->words);
+  const struct tokenizer *by = e->job->tokenizer;
+  if (!by) return OK;
+  TRY(mem_alloc(&t->ids, (size_t)tokenizer_limit(by), sizeof *t->ids));
+  status_t st = tokenizer_encode(by, t->words, strlen(t->words), t->ids, &t->length);
+  if (st != OK) return status_prefix(st, "prompt '%s'", t->words);
+  while (e->job->pad && t->length < tokenizer_limit(by)) t->ids[t->length++] = tokenizer_end(by);
+  return OK;
 }
 
 static status_t prepare_text(struct evaluation *e, struct plan_text *t) {
@@ -226,6 +232,23 @@ done:
   return st;
 }
 
+static status_t fill_sample(struct evaluation *e, const struct unit *u, struct network_sample *out) {
+  const struct picture *p = picture_of(&e->piece, u->image);
+  const struct target *target = target_of(&e->piece, u->sample);
+  const struct plan_text *t = &e->plan.texts[u->text];
+  int planes = network_planes(e->job->network);
+  *out = (struct network_sample){.image = p->feature ? p->feature : p->pixels,
+                                 .condition = t->feature ? t->feature : t->ids,
+                                 .length = t->length,
+                                 .mask = target->mask,
+                                 .plane = model_find_plane(e->job->model, planes, target->info.class_name)};
+  if (out->plane >= 0) return OK;
+  return FAIL(
+      ERR_ARG,
+      "pool %s, sample %s is of class '%s', which none of the %d planes of %s is about (id2label in config.json)",
+      pool_get_info(e->job->pool)->name, target->info.name, target->info.class_name, planes, e->job->model->directory);
+}
+
 // A last piece is filled up with repeats of its first unit: all passes then have one shape, for which the network is built once
 // and gives the same bits whichever rank and piece a unit falls into.
 static status_t run_decoder(struct evaluation *e) {
@@ -237,16 +260,11 @@ static status_t run_decoder(struct evaluation *e) {
   TRY_GOTO(mem_alloc(&loss, e->batch, sizeof *loss), done);
   TRY_GOTO(mem_alloc(&sums, e->batch, sizeof *sums), done);
   for (size_t i = 0; i < count; i++) {
-    const struct unit *u = &e->plan.units[e->piece.first + i];
-    const struct picture *p = picture_of(&e->piece, u->image);
-    const struct plan_text *t = &e->plan.texts[u->text];
-    samples[i] = (struct network_sample){.image = p->feature ? p->feature : p->pixels,
-                                         .condition = t->feature ? t->feature : t->ids,
-                                         .length = t->length,
-                                         .mask = target_of(&e->piece, u->sample)->mask};
+    TRY_GOTO(fill_sample(e, &e->plan.units[e->piece.first + i], &samples[i]), done);
   }
   for (size_t i = count; i < e->batch; i++) samples[i] = samples[0];
   TRY_GOTO(network_loss(e->job->network, samples, (int)e->batch, loss, sums, e->logits), done);
+  if (e->planes) TRY_GOTO(network_get_planes(e->job->network, e->planes), done);
   for (size_t i = 0; i < count; i++) {
     struct unit *u = &e->plan.units[e->piece.first + i];
     u->loss = (double)loss[i];
@@ -275,6 +293,24 @@ static status_t measure(const struct evaluation *e, const float *logits, const u
                                  .hd95 = m.hd95,
                                  .surface_dice = m.surface_dice};
   return OK;
+}
+
+// Dice and IoU as the study has them for several planes.
+static status_t measure_planes(const struct evaluation *e, size_t item, const struct target *t, int height, int width,
+                               struct sample_measure *at) {
+  int planes = network_planes(e->job->network), size = e->job->size;
+  int own = model_find_plane(e->job->model, planes, t->info.class_name);
+  bool *any = NULL;
+  if (!e->planes) return OK;
+  TRY(mem_alloc(&any, (size_t)planes, sizeof *any));
+  const float *logits = e->planes + item * (size_t)size * (size_t)size * (size_t)planes;
+  status_t st = planes_predicted(logits, size, planes, height, width, e->cut, any);
+  if (st == OK) {
+    at->dice = planes_mean(any, planes, own, at->dice);
+    at->iou = planes_mean(any, planes, own, at->iou);
+  }
+  mem_free(&any);
+  return st;
 }
 
 // The mask of a unit for every row that it stands for alone.
@@ -306,9 +342,11 @@ static status_t measure_unit(void *context, size_t item, int worker) {
   for (int r = 0; r < RESOLUTIONS; r++) u->at[r] = none;
   if (e->job->resolutions[RESOLUTION_NETWORK]) {
     TRY_GOTO(measure(e, logits, t->mask, size, size, &mask, &u->at[RESOLUTION_NETWORK]), done);
+    TRY_GOTO(measure_planes(e, item, t, size, size, &u->at[RESOLUTION_NETWORK]), done);
   }
   if (e->job->resolutions[RESOLUTION_ORIGINAL]) {
     TRY_GOTO(measure(e, logits, t->original, height, width, &original, &u->at[RESOLUTION_ORIGINAL]), done);
+    TRY_GOTO(measure_planes(e, item, t, height, width, &u->at[RESOLUTION_ORIGINAL]), done);
   }
   if (!e->mask_folders) goto done;
   if (!original) {
@@ -341,6 +379,9 @@ static status_t run_units(struct evaluation *e) {
   double start = clock_seconds();
   if (!size_mul(batch, area, &logits)) return FAIL(ERR_NOMEM, "a batch of %zu does not fit in memory", batch);
   TRY(mem_alloc(&e->logits, logits, sizeof *e->logits));
+  size_t planes = (size_t)network_planes(job->network), all = 0;
+  if (!size_mul(logits, planes, &all)) return FAIL(ERR_NOMEM, "a batch of %zu does not fit in memory", batch);
+  if (job->study && planes > 1) TRY(mem_alloc(&e->planes, all, sizeof *e->planes));
   for (int i = 0; i < 2; i++) {
     struct piece *p = i ? &e->spare : &e->piece;
     TRY(mem_alloc(&p->pictures, batch, sizeof *p->pictures));
@@ -423,6 +464,7 @@ done:
   mem_free(&e.mask_folders);
   free_piece(&e.spare);
   free_piece(&e.piece);
+  mem_free(&e.planes);
   mem_free(&e.logits);
   evaluate_plan_free(&e.plan);
   mem_free(&sizes);

@@ -16,7 +16,8 @@ typedef enum {
   PROMPT_KIND, // a kind of the pool ("p6"), wording 0
   PROMPT_RANDOM, // the mean over every kind but p0 that a sample has, and over a kind's wordings within it: what training with
                  // prompt: random draws, without the chance
-  PROMPT_LITERAL // the same words for all samples
+  PROMPT_LITERAL, // the same words for all samples
+  PROMPT_NONE     // the model takes none; `text` is what tables say
 } prompt_type_t;
 
 struct evaluate_prompt {
@@ -25,10 +26,13 @@ struct evaluate_prompt {
 };
 
 struct evaluate_job {
+  const struct model *model;
   struct network *network;
-  const struct tokenizer *tokenizer;
-  struct store *store; // features are looked up here; NULL: none
-  bool keep_features;  // and put there: the store has a folder
+  const struct tokenizer *tokenizer; // NULL: a model without prompts, asked with PROMPT_NONE
+  bool study;                        // a model with several planes is scored as planes.h says
+  bool pad;                          // texts to the tokenizer's limit with its end token (quirks: study of some models)
+  struct store *store;               // features are looked up here; NULL: none
+  bool keep_features;                // and put there: the store has a folder
   struct comm *comm;
   const struct pool *pool;
   const struct evaluate_prompt *prompts;

@@ -48,7 +48,7 @@ static status_t ask_random(const struct pool *pool, int64_t sample, size_t row, 
 
 bool evaluate_has_prompt(const struct pool *pool, int64_t sample, const struct evaluate_prompt *prompt) {
   const struct pool_info *info = pool_get_info(pool);
-  if (prompt->type == PROMPT_LITERAL) return true;
+  if (prompt->type == PROMPT_LITERAL || prompt->type == PROMPT_NONE) return true;
   if (prompt->type == PROMPT_KIND) {
     int kind = pool_find_kind(pool, prompt->text);
     return kind >= 0 && pool_count_wordings(pool, sample, kind) > 0;

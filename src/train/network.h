@@ -19,8 +19,9 @@ struct network_options {
   bool train;    // build the backward pass
   bool encoders; // train the encoders too
   loss_t loss;
-  bool profile;  // time every operation, for network_print_profile
-  bool study;    // quirks: study
+  bool profile;     // time every operation, for network_print_profile
+  bool shapes_only; // for network_parameter_at, network_feature_bytes and network_cost alone: no memory for weights
+  bool study; // quirks: study; network_forward and network_loss then keep every plane's logits for network_get_planes
   uint64_t seed; // of the random initialisation, where the directory has no weights, and of dropout
   // The sum of `values` over all ranks, in rank order: for BatchNorms that normalise by the batch of all ranks. NULL: by what
   // this rank has.
@@ -95,6 +96,15 @@ struct network_hook {
   void *context;
 };
 
+// What a batch of full texts costs. Floating-point operations and bytes of activations of the whole batch, as planned for the
+// network's backend; the store's features are not counted in what reads them.
+struct network_cost {
+  double step_flops, forward_flops; // forward: logits alone. step: 0 without options.train
+  size_t step_bytes, forward_bytes; // activations and scratch
+  double feature_flops[SOURCES];    // of one picture, of one prompt
+};
+status_t network_cost(struct network *n, int batch, struct network_cost *out);
+
 // With options.profile: what every operation took, for each executable that is still kept.
 status_t network_print_profile(const struct network *n, FILE *out);
 
@@ -105,6 +115,8 @@ status_t network_forward(struct network *n, const struct network_sample *samples
 // Per-sample losses and sums (sum p, sum t, sum pt, sum BCE; p = sigmoid) without gradients; logits may be NULL.
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits);
+// With options.study and several planes, after network_forward or network_loss: the logits of every plane, [count,S,S,planes].
+status_t network_get_planes(struct network *n, float *out);
 // As network_loss in training mode, and the gradients of scale * (sum of losses) into the arena (overwritten). `step` numbers the
 // draws of dropout. count == 0 zeroes the arena and calls the hook once with everything ready. With options.exchange every rank takes
 // part in every exchange of the step, whatever its count and even when its own part fails; running statistics are then the same

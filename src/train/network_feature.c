@@ -110,6 +110,7 @@ status_t network_compute_feature(struct network *n, source_t source, const void 
     TRY(ops->copy_in(n->backend, to, input, network_picture_bytes(n), NULL));
   }
   TRY(network_reserve(n, executable_arena_bytes(u->executable)));
+  n->last = NULL;
   TRY(executable_run(u->executable, n->workspace, NULL, NULL, NULL));
   memset(feature, 0, s->bytes);
   for (size_t i = 0; i < s->taps; i++) {

@@ -41,6 +41,22 @@ static struct value *take_planes(struct graph *g, struct value *planes) {
   return graph_take_plane(g, planes, graph_input(g, "plane", &TENSOR_DESC(DTYPE_I32, d[0])));
 }
 
+static status_t find_dependence(const struct network *n, struct built *b) {
+  const struct graph_source sources[] = {{"pixels", SOURCE_IMAGE},
+                                         {"ids", SOURCE_CONDITION},
+                                         {"row", SOURCE_CONDITION},
+                                         {"length", SOURCE_CONDITION},
+                                         {"condition_pixels", SOURCE_CONDITION}};
+  mem_free(&b->depends);
+  TRY(graph_depend(b->graph, sources, sizeof sources / sizeof *sources, &b->depends));
+  for (size_t i = 0; i < b->graph->values; i++) { // a source without a feature of its own is live from its input on
+    for (int s = 0; s < SOURCES; s++) {
+      if (n->live[s] && b->depends[i] & 1u << s) b->depends[i] |= DEPENDS_LIVE;
+    }
+  }
+  return OK;
+}
+
 status_t built_create(struct network *n, int64_t batch, int64_t length, bool training, struct built *out) {
   status_t st = OK;
   *out = (struct built){.training = training};
@@ -63,18 +79,10 @@ status_t built_create(struct network *n, int64_t batch, int64_t length, bool tra
     TRY_GOTO(graph_differentiate(g, out->loss, scale), done);
   }
   if (n->options.precision == PRECISION_BF16) TRY_GOTO(graph_lower_bf16(g), done);
-  TRY_GOTO(graph_fuse(g, (struct value *[]){out->logits, out->loss, out->sums}, 3), done);
-  const struct graph_source sources[] = {{"pixels", SOURCE_IMAGE},
-                                         {"ids", SOURCE_CONDITION},
-                                         {"row", SOURCE_CONDITION},
-                                         {"length", SOURCE_CONDITION},
-                                         {"condition_pixels", SOURCE_CONDITION}};
-  TRY_GOTO(graph_depend(g, sources, sizeof sources / sizeof *sources, &out->depends), done);
-  for (size_t i = 0; i < g->values; i++) { // a source without a feature of its own is live from its input on
-    for (int s = 0; s < SOURCES; s++) {
-      if (n->live[s] && out->depends[i] & 1u << s) out->depends[i] |= DEPENDS_LIVE;
-    }
-  }
+  TRY_GOTO(find_dependence(n, out), done);
+  struct value *const keep[] = {out->logits, out->loss, out->sums, out->planes};
+  TRY_GOTO(graph_fuse(g, keep, sizeof keep / sizeof *keep, out->depends), done);
+  TRY_GOTO(find_dependence(n, out), done); // folding has added values
   TRY_GOTO(index_parameters(n, out), done);
 done:
   if (st != OK) built_destroy(out);
@@ -89,12 +97,15 @@ void built_destroy(struct built *b) {
 
 status_t network_wanted(const struct network *n, const struct built *b, unit_kind_t kind, struct value ***out,
                         size_t *count) {
-  TRY(mem_alloc(out, NETWORK_RESULTS + 2 * n->parameters, sizeof **out));
+  TRY(mem_alloc(out, NETWORK_RESULTS + 1 + 2 * n->parameters, sizeof **out));
   *count = 0;
   (*out)[(*count)++] = b->logits;
-  if (kind == UNIT_FORWARD) return OK;
-  (*out)[(*count)++] = b->loss;
-  (*out)[(*count)++] = b->sums;
+  bool every = kind != UNIT_STEP && n->options.study && b->planes->desc.rank == 4;
+  if (kind != UNIT_FORWARD) {
+    (*out)[(*count)++] = b->loss;
+    (*out)[(*count)++] = b->sums;
+  }
+  if (every) (*out)[(*count)++] = b->planes;
   for (size_t i = 0; kind == UNIT_STEP && i < n->parameters; i++) {
     if (b->parameter[i]->gradient) (*out)[(*count)++] = b->parameter[i]->gradient;
     if (b->parameter[i]->update) (*out)[(*count)++] = b->parameter[i]->update;

@@ -10,6 +10,7 @@
 void unit_destroy(struct network *n, struct unit **unit) {
   struct unit *u = *unit;
   if (!u) return;
+  if (n->last == u) n->last = NULL;
   const struct backend_ops *ops = n->backend->ops;
   executable_destroy(&u->executable);
   built_destroy(&u->built);
@@ -304,7 +305,7 @@ static status_t load_samples(struct network *n, struct unit *u, const struct net
 }
 
 // Copy a result to the host as fp32.
-static status_t fetch(struct network *n, struct unit *u, const struct value *v, float *out) {
+static status_t fetch(struct network *n, const struct unit *u, const struct value *v, float *out) {
   size_t count = (size_t)desc_count(&v->desc);
   const void *from = executable_memory(u->executable, v, n->workspace);
   if (n->real == DTYPE_F32) return n->backend->ops->copy_out(n->backend, out, from, count * sizeof *out, NULL);
@@ -350,6 +351,7 @@ static status_t run(struct network *n, unit_kind_t kind, const struct network_sa
     TRY(n->backend->ops->copy_in(n->backend, u->scale, from, dtype_bytes(n->real), NULL));
   }
   TRY(network_reserve(n, executable_arena_bytes(u->executable)));
+  n->last = kind == UNIT_STEP ? NULL : u;
   struct hooked h = {u, hook};
   TRY(executable_run(u->executable, n->workspace, NULL, hook ? after_step : NULL, &h));
   if (logits) TRY(fetch(n, u, u->built.logits, logits));
@@ -370,6 +372,12 @@ status_t network_forward(struct network *n, const struct network_sample *samples
 status_t network_loss(struct network *n, const struct network_sample *samples, int count, float *loss, float (*sums)[4],
                       float *logits) {
   return run(n, UNIT_LOSS, samples, count, 0, 0, NULL, loss, sums, logits);
+}
+
+status_t network_get_planes(struct network *n, float *out) {
+  if (!n->last || !n->options.study || n->last->built.planes->desc.rank != 4)
+    return FAIL(ERR_ARG, "no logits of several planes have been kept");
+  return fetch(n, n->last, n->last->built.planes, out);
 }
 
 // ---- steps with exchanges ------------------------------------------------------------------------------------------
@@ -403,16 +411,23 @@ static status_t zero_gradients(struct network *n) {
 static status_t run_absent(struct network *n, int64_t step) {
   status_t st = OK;
   uint8_t *zeros = NULL;
-  float loss[1], sums[1][4];
+  struct network_sample *nobody = NULL;
+  float *loss = NULL, (*sums)[4] = NULL;
   size_t bytes = network_picture_bytes(n);
   for (int s = 0; s < SOURCES; s++) bytes = n->source[s].bytes > bytes ? n->source[s].bytes : bytes;
   TRY_GOTO(mem_alloc(&zeros, bytes, 1), done);
-  const struct network_sample nobody = {.image = zeros, .condition = zeros, .length = 1, .mask = zeros};
+  TRY_GOTO(mem_alloc(&nobody, 1, sizeof *nobody), done);
+  TRY_GOTO(mem_alloc(&loss, 1, sizeof *loss), done);
+  TRY_GOTO(mem_alloc(&sums, 1, sizeof *sums), done);
+  *nobody = (struct network_sample){.image = zeros, .condition = zeros, .length = 1, .mask = zeros};
   n->absent = true;
-  st = run(n, UNIT_STEP, &nobody, 1, 0, step, NULL, loss, sums, NULL);
+  st = run(n, UNIT_STEP, nobody, 1, 0, step, NULL, loss, sums, NULL);
   if (st == ERR_NUMERIC && n->exchanged == n->exchanges) st = OK; // a loss of nothing
   if (st == OK) st = zero_gradients(n);
 done:
+  mem_free(&sums);
+  mem_free(&loss);
+  mem_free(&nobody);
   mem_free(&zeros);
   return st;
 }

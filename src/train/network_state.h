@@ -79,6 +79,7 @@ struct network {
   bool absent, lost;           // this rank has no sample in this step; the ranks have lost each other
   int64_t batches;             // steps taken: to be added to the counters (num_batches_tracked)
   struct unit *unit[MAX_UNITS];
+  const struct unit *last; // that evaluated, while its results stand in the workspace
   uint64_t tick;
   struct constant *constant;
   size_t constants, constant_capacity;
@@ -111,6 +112,10 @@ enum { NETWORK_RESULTS = 3 };
 status_t network_wanted(const struct network *n, const struct built *b, unit_kind_t kind, struct value ***out,
                         size_t *count);
 status_t network_reserve(struct network *n, size_t bytes);
+
+// network_weights.c: open the directory's weights, if it has any, and check them: every tensor that is missing, surplus or of another
+// shape is counted, the first of each named.
+status_t network_open_weights(struct network *n);
 
 // network_plan.c: from the graph of batch 1 and full length in the main kind's mode.
 status_t network_plan(struct network *n, const struct built *b);

@@ -19,7 +19,9 @@ static const char usage[] =
     "                       [--exif ignore|apply] [--device auto|cpu|reference] [--threads N]\n"
     "  --model DIR        model directory or checkpoint\n"
     "  --image F          a picture; --images DIR: every file of a folder\n"
-    "  --prompt TEXT      what to find; given several times, one mask each\n"
+    "  --prompt TEXT      what to find; given several times, one mask each. A model without prompts: none, or of "
+    "several "
+    "planes the class (default: every class)\n"
     "  --prompt-image F   find what this picture shows\n"
     "  --out P            P.png for one mask, else a folder: NAME.png, or NAME-PROMPT.png for several prompts; at each "
     "picture's size\n"
@@ -86,11 +88,9 @@ static status_t read_option(struct predict_options *o, int c) {
 }
 
 static status_t check_options(const struct predict_options *o) {
-  size_t prompts = o->prompt_count + (o->prompt_image != NULL);
   if (!o->model) return FAIL(ERR_ARG, "--model is missing\n%s", usage);
   if (!o->out) return FAIL(ERR_ARG, "--out is missing\n%s", usage);
   if (o->image_count == 0) return FAIL(ERR_ARG, "--image or --images is missing\n%s", usage);
-  if (prompts == 0) return FAIL(ERR_ARG, "--prompt or --prompt-image is missing\n%s", usage);
   if (o->prompt_image && o->prompt_count > 0)
     return FAIL(ERR_ARG, "--prompt and --prompt-image exclude each other\n%s", usage);
   return OK;

@@ -19,8 +19,9 @@
 
 enum { GROUP = 16, BATCH = 16 }; // pictures held at once; decoder passes at once
 
-struct condition { // a prompt, ready for the network
-  const char *words;
+struct condition {   // a prompt, ready for the network; or a plane of a model without prompts
+  const char *words; // NULL: a picture, or a model with one plane
+  int plane;
   char *suffix; // of file names
   int32_t *ids;
   uint8_t *pixels;
@@ -65,7 +66,11 @@ static status_t open_model(struct prediction *p) {
   if (!p->model->has_weights) log_warn("%s has no weights: they are drawn at random", o->model);
   p->size = o->size ? o->size : p->model->preprocess.size;
   p->cut = logit_cut(isnan(o->threshold) ? p->model->arch->recipe.threshold : o->threshold);
-  if (!o->prompt_image) TRY(inference_load_tokenizer(p->model, &p->tokenizer));
+  bool text = model_has_text(p->model);
+  if (text && !o->prompt_image && !o->prompt_count)
+    return FAIL(ERR_ARG, "--prompt or --prompt-image is missing (gridseg predict --help)");
+  if (!text && o->prompt_image) return FAIL(ERR_ARG, "--prompt-image: %s takes no prompts", p->model->arch->name);
+  if (text && !o->prompt_image) TRY(inference_load_tokenizer(p->model, &p->tokenizer));
   TRY(backend_create(o->device, o->threads, &p->backend));
   struct network_options n = {
       .precision = o->precision, .size = p->size, .condition = o->prompt_image ? CONDITION_IMAGE : CONDITION_TEXT};
@@ -99,7 +104,30 @@ static status_t prepare_condition(struct prediction *p, struct condition *c) {
   return network_compute_feature(p->network, SOURCE_CONDITION, input, c->length, c->feature);
 }
 
-static status_t prepare_conditions(struct prediction *p) {
+// A model without prompts: each plane that is asked for by its class, or all of them.
+static status_t prepare_planes(struct prediction *p) {
+  const struct predict_options *o = p->options;
+  int planes = network_planes(p->network);
+  size_t asked = planes > 1 ? o->prompt_count : 0;
+  if (planes == 1 && o->prompt_count) log_info("%s takes no prompts: --prompt is ignored", p->model->arch->name);
+  p->condition_count = asked ? asked : (size_t)planes;
+  TRY(mem_alloc(&p->conditions, p->condition_count, sizeof *p->conditions));
+  for (size_t i = 0; i < p->condition_count; i++) {
+    struct condition *c = &p->conditions[i];
+    char number[16];
+    (void)snprintf(number, sizeof number, "%zu", i);
+    c->plane = asked ? model_find_plane(p->model, planes, o->prompts[i]) : (int)i;
+    if (c->plane < 0) {
+      return FAIL(ERR_ARG, "--prompt '%s' is none of the %d classes of %s (id2label in config.json)", o->prompts[i],
+                  planes, o->model);
+    }
+    if (planes > 1) c->words = model_plane_label(p->model, c->plane);
+    TRY(mask_readable_name(c->words ? c->words : number, &c->suffix));
+  }
+  return OK;
+}
+
+static status_t prepare_prompts(struct prediction *p) {
   const struct predict_options *o = p->options;
   p->condition_count = o->prompt_image ? 1 : o->prompt_count;
   TRY(mem_alloc(&p->conditions, p->condition_count, sizeof *p->conditions));
@@ -112,6 +140,16 @@ static status_t prepare_conditions(struct prediction *p) {
     }
   }
   return OK;
+}
+
+static status_t prepare_conditions(struct prediction *p) {
+  return model_has_text(p->model) ? prepare_prompts(p) : prepare_planes(p);
+}
+
+// What a mask is of, for captions and tables.
+static const char *name_condition(const struct prediction *p, const struct condition *c) {
+  if (c->words) return c->words;
+  return p->options->prompt_image ? p->options->prompt_image : "";
 }
 
 static bool ends_in_png(const char *path) {
@@ -192,10 +230,11 @@ static status_t run_picture(struct prediction *p, size_t picture) {
     batch = left < BATCH ? left : BATCH;
     for (size_t i = 0; i < batch; i++) {
       const struct condition *c = &p->conditions[at + i];
-      const void *input = c->words ? (const void *)c->ids : (const void *)c->pixels;
+      const void *input = c->pixels ? (const void *)c->pixels : (const void *)c->ids;
       samples[i] = (struct network_sample){.image = feature ? feature : one->pixels.pixels,
                                            .condition = c->feature ? c->feature : input,
-                                           .length = c->length};
+                                           .length = c->length,
+                                           .plane = c->plane};
     }
     TRY_GOTO(network_forward(p->network, samples, (int)batch, logits_of(p, picture) + at * area(p)), done);
   }
@@ -219,7 +258,7 @@ static status_t write_overlay(const struct prediction *p, const struct picture *
   struct image drawn = {0};
   struct overlay what = overlay_default;
   what.mask = mask->pixels;
-  what.caption = c->words ? c->words : file_base_name(p->options->prompt_image);
+  what.caption = c->words ? c->words : file_base_name(name_condition(p, c));
   TRY_GOTO(name_output(p, one, c, "-overlay", &path), done);
   TRY_GOTO(image_overlay(&one->original, &what, &drawn), done);
   TRY_GOTO(image_write_png(path, &drawn, 8), done);
@@ -279,8 +318,7 @@ static status_t write_logits(const struct prediction *p) {
   for (size_t i = 0; i < p->options->image_count; i++)
     (void)json_array_append_new(images, json_string(p->pictures[i].path));
   for (size_t i = 0; i < p->condition_count; i++) {
-    const char *words = p->conditions[i].words ? p->conditions[i].words : p->options->prompt_image;
-    (void)json_array_append_new(prompts, json_string(words));
+    (void)json_array_append_new(prompts, json_string(name_condition(p, &p->conditions[i])));
   }
   text[0] = json_dumps(images, JSON_COMPACT);
   text[1] = json_dumps(prompts, JSON_COMPACT);

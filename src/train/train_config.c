@@ -73,7 +73,10 @@ static const struct config_key keys[] = {
     {"precision", CONFIG_CHOICE, "fp32", "", 0, 0, "fp32|bf16",
      "Arithmetic of the large operations; sums, losses, weights and moments stay fp32.", 0},
     {"quirks", CONFIG_CHOICE, "none", "", 0, 0, "none|study",
-     "study: what the study's code does where it differs from its paper (dice_only; see README).", 0},
+     "study: what the study's code does where it differs from its paper: dice_only, dropout in a frozen text tower, "
+     "attended "
+     "pads (CRIS), a Dice over all planes but the first (image-only models of several).",
+     0},
     {"store.dir", CONFIG_TEXT, "store", "", 0, 0, NULL,
      "Folder of computed features, shared by ranks and runs; none: memory only.", CONFIG_FREE},
     {"store.memory", CONFIG_BYTES, "8GiB", "", 1 << 20, 0x1p50, NULL,

@@ -1,4 +1,6 @@
 // train_score.c: the validation at the end of an epoch: every sample once, shared by the ranks.
+#include "base/mem.h"
+#include "train/planes.h"
 #include "train/stop.h"
 #include "train/trainer.h"
 
@@ -15,6 +17,18 @@ double sample_dice(const float *logits, const uint8_t *mask, size_t pixels, floa
   return predicted + truth ? 2.0 * (double)both / (double)(predicted + truth) : 1.0;
 }
 
+// The study's Dice of the i-th sample of a batch, whose own plane has `dice`.
+static status_t study_dice(struct trainer *t, const struct share *b, int i, double *dice) {
+  int planes = network_planes(t->network), size = t->o.network.size;
+  bool *any;
+  TRY(mem_alloc(&any, (size_t)planes, sizeof *any));
+  const float *logits = t->planes + (size_t)i * (size_t)size * (size_t)size * (size_t)planes;
+  status_t st = planes_predicted(logits, size, planes, size, size, t->cut, any);
+  if (st == OK) *dice = planes_mean(any, planes, b->sample[i].plane, *dice);
+  mem_free(&any);
+  return st;
+}
+
 static status_t score_batch(struct trainer *t, int64_t step, double sum[SUMS]) {
   const struct share *b;
   size_t pixels = (size_t)t->o.network.size * (size_t)t->o.network.size;
@@ -23,8 +37,10 @@ static status_t score_batch(struct trainer *t, int64_t step, double sum[SUMS]) {
   status_t st = network_loss(t->network, b->sample, b->count, t->loss, t->sums, t->logits);
   if (st == ERR_NUMERIC) trainer_name_sample(t, t->val, b);
   TRY(st);
+  if (t->planes) TRY(network_get_planes(t->network, t->planes));
   for (int i = 0; i < b->count; i++) {
     double dice = sample_dice(t->logits + (size_t)i * pixels, b->sample[i].mask, pixels, t->cut);
+    if (t->planes) TRY(study_dice(t, b, i, &dice));
     sum[SUM_LOSS] += (double)t->loss[i];
     sum[SUM_DICE] += dice;
   }

@@ -107,6 +107,8 @@ static status_t open_scratch(struct trainer *t) {
   TRY(mem_alloc(&t->loss, most, sizeof *t->loss));
   TRY(mem_alloc(&t->sums, most, sizeof *t->sums));
   TRY(mem_alloc(&t->logits, most, side * side * sizeof *t->logits));
+  size_t planes = (size_t)network_planes(t->network);
+  if (t->o.quirks_study && planes > 1) TRY(mem_alloc(&t->planes, v * side * side * planes, sizeof *t->planes));
   t->cut = logit_cut(t->o.threshold);
   plateau_init(&t->plateau, t->o.lr, t->o.plateau_factor, t->o.plateau_patience);
   early_stop_init(&t->early_stop, t->o.stop_patience, t->o.stop_delta, t->o.stop_min_epochs);
@@ -155,6 +157,7 @@ status_t trainer_open(struct trainer *t, int argc, char **argv) {
 }
 
 void trainer_close(struct trainer *t) {
+  mem_free(&t->planes);
   mem_free(&t->logits);
   mem_free(&t->sums);
   mem_free(&t->loss);

@@ -53,6 +53,7 @@ struct trainer {
   struct position at;
   float cut; // logits at or above are foreground
   float *loss, *logits;
+  float *planes; // logits of every plane, for the study's validation Dice; NULL: the sample's own plane counts
   float (*sums)[4];
   double started, checkpointed; // clock_seconds
   double rate;                  // images/s, smoothed

@@ -185,7 +185,7 @@ static const struct op_case rows[] = {
     CONV_EACH(SMALL, 3, 5, 7, 3, 3, 3, 1, 1),
     CONV_EACH(SMALL, 2, 7, 5, 5, 3, 2, 0, 0),
     CONV_EACH(SMALL, 2, 3, 4, 9, 1, 1, 0, 1),
-    CONV_EACH(REAL, 2, 104, 104, 256, 3, 3, 1, 1), // CRIS: the words as a kernel
+    CONV_EACH(REAL, 2, 52, 52, 256, 3, 3, 1, 1), // CRIS: the words as a kernel
     CONV_EACH(PERF, 8, 104, 104, 256, 3, 3, 1, 1),
 
     CONV_TRANSPOSE(SMALL, 1, 1, 1, 1, 1, 1, 1, 0, 0, NONE),
@@ -247,7 +247,7 @@ static const struct op_case rows[] = {
     BATCHNORM_SUMS(SMALL, 5, 7),
     BATCHNORM_SUMS(SMALL, 3, 2, 5, 7),
     BATCHNORM_SUMS(SMALL, 17, 3, 1, 1),
-    BATCHNORM_SUMS(REAL, 256, 2, 104, 104),
+    BATCHNORM_SUMS(REAL, 256, 1, 104, 104),
     BATCHNORM_SUMS(REAL, 1024, 2),
     BATCHNORM_SUMS(REAL, 2048, 2, 8, 8),
     BATCHNORM_SUMS(REAL, 16, 1, 128, 128),
@@ -266,7 +266,7 @@ static const struct op_case rows[] = {
     BATCHNORM(SMALL, 1e-5, 1, NONE, 3, 2, 5, 7),
     BATCHNORM(SMALL, 1e-5, 0, RELU, 3, 2, 5, 7),
     BATCHNORM(SMALL, 1e-5, 1, RELU, 19, 2, 3, 5),
-    BATCHNORM(REAL, 1e-5, 0, NONE, 256, 2, 104, 104),
+    BATCHNORM(REAL, 1e-5, 0, NONE, 256, 1, 104, 104),
     BATCHNORM(REAL, 1e-5, 0, NONE, 1024, 2),
     BATCHNORM(REAL, 1e-5, 0, NONE, 2048, 2, 8, 8),
     BATCHNORM(REAL, 1e-5, 1, RELU, 256, 1, 64, 64),

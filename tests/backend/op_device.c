@@ -120,24 +120,6 @@ status_t op_device_check(const struct op_device *d, const struct op_values *v) {
   return OK;
 }
 
-bool op_is_awaited(const struct backend *b, const struct op *op) {
-  if (strcmp(b->ops->name, "onednn") != 0) return false;
-  switch (op->kind) {
-  case OP_BATCHNORM_SUMS:
-  case OP_BATCHNORM_MOMENTS:
-  case OP_BATCHNORM:
-  case OP_BATCHNORM_FOLD:
-  case OP_DROPOUT:
-  case OP_TAKE_PLANE:
-  case OP_CONV_EACH:
-  case OP_POOL: return true;
-  case OP_ATTENTION: return op->attr.dropout > 0;
-  case OP_CONV: return op->attr.residual_first || op->attr.groups > 1 || op->attr.dilation[0] > 1;
-  case OP_RESIZE: return op->attr.resize == RESIZE_NEAREST;
-  default: return false;
-  }
-}
-
 // Where output j lies: in its own memory or in that of the input which it shares.
 static int place_of(const struct op_device *d, int output) {
   int k = 0;

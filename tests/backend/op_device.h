@@ -25,8 +25,6 @@ status_t op_device_run(struct op_device *d); // waits for the end
 // input that no output shares (v: as at creation).
 status_t op_device_fetch(const struct op_device *d, int output, uint8_t **bytes);
 status_t op_device_check(const struct op_device *d, const struct op_values *v);
-// Operations that a backend other than the reference may still refuse: a list that shrinks until it is empty and goes.
-bool op_is_awaited(const struct backend *b, const struct op *op);
 // Widened to double.
 status_t op_device_values(const struct op_device *d, int output, double **values);
 

@@ -52,6 +52,7 @@ void parity_draw_weights(struct network *n) {
 
 struct parity {
   const char *golden;
+  bool strict; // float64: what torch's float32 does is no excuse
   struct model *model;
   struct safetensors *io;
   struct backend *backend;
@@ -149,6 +150,7 @@ static void start(struct parity *t, const char *golden, const char *backend, con
   int one;
   memset(t, 0, sizeof *t);
   t->golden = golden;
+  t->strict = o->precision == PRECISION_FP64;
   (void)snprintf(path, sizeof path, "%s/%s", GOLDEN, golden);
   assert_ok(model_open(path, &t->model));
   (void)snprintf(path, sizeof path, "%s/%s/io.safetensors", GOLDEN, golden);
@@ -184,6 +186,11 @@ static void stop(struct parity *t) {
   model_close(&t->model);
 }
 
+// How far from the golden tensor `name` we may be because torch's float32 is.
+static double excuse(const struct parity *t, const char *name) {
+  return t->strict ? 0 : 2 * parity_torch_distance(t->io, name);
+}
+
 // ---- comparisons ---------------------------------------------------------------------------------------------------------------------
 
 // `met` of `count` elements against the golden tensor, whole or sampled: the largest difference.
@@ -200,7 +207,7 @@ static void compare_logits(const struct parity *t, const char *name, const float
     worst = fmax(worst, fabs(want[i] - (double)met[at]));
   }
   if (sampled) largest = read_one(t->io, max);
-  double allowed = fmax(bound * largest, 2 * parity_torch_distance(t->io, name));
+  double allowed = fmax(bound * largest, excuse(t, name));
   print_message("%s %s: %.2e of the largest, allowed %.2e\n", t->golden, name, worst / largest, allowed / largest);
   if (!(worst <= allowed)) fail_msg("%s %s differ by %g, allowed %g", t->golden, name, worst, allowed);
   mem_free(&want);
@@ -274,8 +281,8 @@ static size_t count_golden(const struct parity *t, const char *prefix) {
 
 static void check_gradients(const struct parity *t, const char *mode) {
   char name[NAME];
-  size_t compared = 0;
-  double worst = 0;
+  size_t compared = 0, failed = 0;
+  double worst = 0, sum = 0;
   (void)snprintf(name, sizeof name, "%s/grad_norm", mode);
   double whole = read_one(t->io, name);
   for (size_t i = 0; i < network_parameter_count(t->net); i++) {
@@ -286,17 +293,22 @@ static void check_gradients(const struct parity *t, const char *mode) {
     if (!there) continue;
     float *met = gradient_of(t, p);
     double size, apart = distance(t, name, p->name, met, desc_count(&p->desc), &size);
-    double allowed = size < 1e-6 * whole ? 1e-6 * whole : fmax(1e-5 * size, 2 * parity_torch_distance(t->io, name));
+    double allowed = size < 1e-6 * whole ? 1e-6 * whole : fmax(1e-5 * size, excuse(t, name));
     worst = fmax(worst, apart / allowed);
-    if (!(apart <= allowed))
-      fail_msg("%s %s differs by %g of norm %g, allowed %g", t->golden, name, apart, size, allowed);
+    sum += apart / allowed;
+    if (!(apart <= allowed)) {
+      print_message("%s %s differs by %g of norm %g, allowed %g\n", t->golden, name, apart, size, allowed);
+      failed++;
+    }
     mem_free(&met);
     compared++;
   }
   (void)snprintf(name, sizeof name, "%s/grad/", mode);
   assert_int_equal(compared, count_golden(t, name));
-  assert_true(compared > 40);
-  print_message("%s %s: %zu gradients, the worst takes %.0f%% of its bound\n", t->golden, mode, compared, 100 * worst);
+  assert_true(compared > 0);
+  print_message("%s %s: %zu gradients, on average at %.0f%% of their bounds, the worst at %.0f%%\n", t->golden, mode,
+                compared, 100 * sum / (double)compared, 100 * worst);
+  if (failed) fail_msg("%s %s: %zu of %zu gradients differ", t->golden, mode, failed, compared);
 }
 
 // BatchNorm's running statistics, and the counters.
@@ -316,7 +328,7 @@ static void check_statistics(const struct parity *t, const char *mode) {
       (void)snprintf(name, sizeof name, "%s/state/%s", mode, p->name);
       double size, apart = distance(t, name, p->name, met, count, &size);
       // torch's distance is of the largest element here.
-      double allowed = fmax(1e-5 * size, 2 * sqrt((double)count) * parity_torch_distance(t->io, name));
+      double allowed = fmax(1e-5 * size, sqrt((double)count) * excuse(t, name));
       if (!(apart <= allowed))
         fail_msg("%s %s differs by %g of norm %g, allowed %g", t->golden, name, apart, size, allowed);
       compared++;
@@ -332,14 +344,14 @@ static void check_training(struct parity *t, const char *mode) {
   int64_t count, two;
   double *recipe = parity_read(t->io, "recipe", &two);
   (void)snprintf(name, sizeof name, "%s/losses", mode);
-  double *want = parity_read(t->io, name, &count), distance_allowed = 2 * parity_torch_distance(t->io, name);
+  double *want = parity_read(t->io, name, &count), excused = excuse(t, name);
   struct optimizer *o;
   struct optimizer_options adam = {
       .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = recipe[1], .clip = 0.5};
   assert_ok(optimizer_create(t->net, t->backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
     assert_ok(network_step(t->net, t->sample, t->batch, 1.0 / t->batch, step, NULL, t->loss, t->sums, t->logits));
-    double met = 0, norm, allowed = fmax(1e-5 * fabs(want[step]), distance_allowed);
+    double met = 0, norm, allowed = fmax(1e-5 * fabs(want[step]), excused);
     for (int i = 0; i < t->batch; i++) met += (double)t->loss[i] / t->batch;
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s %s: loss %.9g before step %d, wanted %.9g, allowed %g apart", t->golden, mode, met, (int)step,

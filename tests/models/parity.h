@@ -11,7 +11,7 @@
 #define GOLDEN TEST_SOURCE_DIR "/tests/golden"
 
 // Evaluation logits of every plane; training logits, losses of five optimiser steps, every gradient and BatchNorm's statistics after the
-// first step: each within 1e-5 or twice torch's own float32 of the float64 truth (DESIGN, "Numbers"). `encoders`: everything
+// first step: each within 1e-5 or twice torch's own float32 of the float64 truth (DESIGN, "Numbers"), at PRECISION_FP64 within 1e-5. `encoders`: everything
 // trains ("trained" in the file), else all but the encoders ("frozen").
 void parity_check(const char *golden, const char *backend, precision_t precision, bool encoders);
 // Evaluation logits alone, within `bound` of the largest.

@@ -31,6 +31,14 @@ static void onednn_fp32(void **state) {
   parity("onednn", PRECISION_FP32);
 }
 
+// torch's own bf16 autocast is 2.24e-2 and 3.40e-2 of the largest away from the float64 truth (torch 2.6.0 on CPU, measured once): we may
+// be half as much again.
+static void onednn_bf16_logits(void **state) {
+  (void)state;
+  parity_logits("cris_a", "onednn", PRECISION_BF16, 1.5 * 2.24e-2);
+  parity_logits("cris_b", "onednn", PRECISION_BF16, 1.5 * 3.40e-2);
+}
+
 // ---- an edited prompt ----------------------------------------------------------------------------------------------------------------
 
 struct inputs {
@@ -301,7 +309,10 @@ static bool all_trained(const void *context, const char *parameter) {
 static void dropout_places(void **state) {
   (void)state;
   struct model *model;
-  assert_ok(model_open(GOLDEN "/cris_full", &model));
+  char folder[512];
+  (void)snprintf(folder, sizeof folder, "%s", test_folder());
+  edit_config(folder, "dropout", "0.2");
+  assert_ok(model_open(folder, &model));
   struct model_spec spec = {.batch = 2, .size = 64, .text_length = 7};
   for (int training = 0; training < 2; training++) {
     struct graph *g;
@@ -319,11 +330,12 @@ static void dropout_places(void **state) {
       assert_true(op->attr.stream >= 0 && op->attr.stream < 64 && !(seen >> op->attr.stream & 1));
       seen |= UINT64_C(1) << op->attr.stream;
     }
-    assert_int_equal(plain, training ? 4 * 3 : 0);
-    assert_int_equal(attentions, training ? 2 * 3 : 0);
+    assert_int_equal(plain, training ? 4 * 2 : 0);
+    assert_int_equal(attentions, training ? 2 * 2 : 0);
     graph_destroy(&g);
   }
   model_close(&model);
+  assert_ok(file_remove_tree(folder));
 }
 
 // Drawn in training, the same for the same step, another for the next; none in evaluation.
@@ -358,9 +370,11 @@ static void dropout(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(reference_fp64), cmocka_unit_test(reference_fp32), cmocka_unit_test(onednn_fp32),
-      cmocka_unit_test(edited_prompt),  cmocka_unit_test(refused),        cmocka_unit_test(starts),
-      cmocka_unit_test(dropout_places), cmocka_unit_test(dropout),
+      cmocka_unit_test(reference_fp64), cmocka_unit_test(reference_fp32),
+      cmocka_unit_test(onednn_fp32),    cmocka_unit_test(onednn_bf16_logits),
+      cmocka_unit_test(edited_prompt),  cmocka_unit_test(refused),
+      cmocka_unit_test(starts),         cmocka_unit_test(dropout_places),
+      cmocka_unit_test(dropout),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

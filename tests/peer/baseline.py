@@ -35,7 +35,7 @@ class Pool:
 
 
 def block(stream, counter, seed):
-    return [int(w) for w in rule.block(seed, stream & 0xFFFFFFFFFFFFFFFF, counter)]
+    return [int(w) for w in rule.philox(seed, stream & 0xFFFFFFFFFFFFFFFF, [counter])[0]]
 
 
 def permutation(seed, stream, n):

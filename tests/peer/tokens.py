@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compare gridseg's CLIP tokenizer with transformers' CLIPTokenizerFast on 5,000 strings and more.
+"""Compare gridseg's tokenizers with transformers' CLIPTokenizerFast and BertTokenizerFast on 5,000 strings and more.
 
-usage: tokens.py TOOL_TOKENS BPE_GZ [PROMPTS_DIR] [--gridseg BINARY]
+usage: tokens.py TOOL_TOKENS BPE_GZ [PROMPTS_DIR] [--words VOCAB_TXT] [--gridseg BINARY]
 
-TOOL_TOKENS is the built tests/peer/tool_tokens; BPE_GZ is bpe_simple_vocab_16e6.txt.gz; PROMPTS_DIR holds annotation files
-with prompts (json or json.gz). With --gridseg, texts without newlines and zero bytes also go through `gridseg tokens`.
+TOOL_TOKENS is the built tests/peer/tool_tokens; BPE_GZ is bpe_simple_vocab_16e6.txt.gz; VOCAB_TXT is bert-base-uncased's
+vocabulary; PROMPTS_DIR holds annotation files with prompts (json or json.gz). With --gridseg, texts without newlines and zero bytes also go through `gridseg tokens`.
 Needs transformers 4.49.0, tokenizers 0.21, Python 3.11 (Unicode 14.0).
 """
 
@@ -20,9 +20,10 @@ import sys
 import tempfile
 import unicodedata
 
-from transformers import CLIPTokenizerFast
+from transformers import BertTokenizerFast, CLIPTokenizerFast
 
 LIMIT = 77
+WORDS_LIMIT = 256
 
 
 def byte_symbols():
@@ -105,9 +106,52 @@ def strings(folder):
     return out
 
 
-def ask_tool(tool, folder, texts):
+WORDS_HAND = [
+    "[CLS]", "[SEP] x", "a[MASK]b", "[PAD][UNK]", "[cls]", "[ SEP ]", "[SE\u0301P]", "[SEP", "[[SEP]]", "x[SEP]\u0301\u0316y", "[CLS" * 300,
+    "a" * 99, "a" * 100, "a" * 101, "\u00e9" * 100, "\u00e9" * 101, "e\u0301" * 100, "e\u0301" * 101, "\u4f60" * 300, "." * 300, "a. " * 300,
+    "unaffable", "##able", "## able", "#", "##", "naive na\u00efve NAI\u0308VE", "\u0130 I\u0307 \u0131 \u00df \u1e9e \ufb01 \u01c4",
+    "tab\tnew\nline\rfeed\x0bvt\x0cff\x85nel", "zero\u200bwidth\u200d\ufeff\ufffd\x00x", "\u4f60\u597d\uff0cworld\u3002x\u3400y\U00020000z\U0002b820q\U0002b920",
+    "don't e.g. 3.14 $5 a+b=c <x> `y` ^z |~", "\u00bfqu\u00e9? \u00a1s\u00ed! \u2026 \u2014 \u201cq\u201d \u00a7 \u20ac", "\u0958\u0929 \u09cb \U0001d15e \u302e\u0316q \uac01\u1100",
+    "a\u1ab0\u0898b \u0488c", "\U00016fe4 \U00013430 \u2e43 \u061d",
+]
+
+
+def words_strings(vocabulary, folder):
+    """What the byte pairs are asked, BERT's own corners, and every token of the vocabulary: by itself, and within a word."""
+    names = open(vocabulary, encoding="utf-8").read().split("\n")[:-1]
+    inside = [n[2:] if n.startswith("##") else n for n in names]
+    rng = random.Random(15)
+    out = strings(folder) + WORDS_HAND + names
+    out += ["".join(rng.choice(inside) for _ in range(rng.choice((2, 3, 5)))) for _ in range(2000)]
+    return out + [" ".join(rng.choice(inside) for _ in range(rng.choice((2, 20, 300)))) for _ in range(1000)]
+
+
+def compare_words(a):
+    """BERT's tokenizer in the forms that tokenizer_config.json can ask for."""
+    bad = 0
+    texts = words_strings(a.words, a.prompts)
+    for options in ({}, {"do_lower_case": False}, {"strip_accents": False}, {"do_lower_case": False, "strip_accents": True},
+                    {"tokenize_chinese_chars": False}):
+        with tempfile.TemporaryDirectory() as folder:
+            os.symlink(os.path.abspath(a.words), os.path.join(folder, "vocab.txt"))
+            if options:
+                with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
+                    json.dump(options, f)
+            fast = BertTokenizerFast(os.path.join(folder, "vocab.txt"), **options)
+            truth = fast(texts, truncation=True, max_length=WORDS_LIMIT)["input_ids"]
+            bad += count_mismatches(f"vocab.txt {options}", texts, ask_tool(a.tool, folder, texts, WORDS_LIMIT), truth)
+            if a.gridseg and not options:
+                with open(os.path.join(folder, "config.json"), "w") as f:
+                    json.dump({"context_length": WORDS_LIMIT, "text_config": {"max_position_embeddings": 512}}, f)
+                keep = [i for i, t in enumerate(texts) if "\n" not in t]
+                lines = [texts[i] for i in keep]
+                bad += count_mismatches("gridseg tokens", lines, ask_gridseg(a.gridseg, folder, lines), [truth[i] for i in keep])
+    return bad
+
+
+def ask_tool(tool, folder, texts, limit=LIMIT):
     data = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
-    raw = subprocess.run([tool, folder, str(LIMIT)], input=data, stdout=subprocess.PIPE, check=True).stdout
+    raw = subprocess.run([tool, folder, str(limit)], input=data, stdout=subprocess.PIPE, check=True).stdout
     out, at = [], 0
     for _ in texts:
         (n,) = struct.unpack_from("<I", raw, at)
@@ -136,6 +180,7 @@ def main():
     args.add_argument("tool")
     args.add_argument("bpe")
     args.add_argument("prompts", nargs="?")
+    args.add_argument("--words")
     args.add_argument("--gridseg")
     a = args.parse_args()
     texts = strings(a.prompts)
@@ -150,6 +195,8 @@ def main():
             keep = [i for i, t in enumerate(texts) if "\n" not in t]
             lines = [texts[i] for i in keep]
             bad += count_mismatches("gridseg tokens", lines, ask_gridseg(a.gridseg, packed, lines), [truth[i] for i in keep])
+    if a.words:
+        bad += compare_words(a)
     return 1 if bad else 0
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Write golden/: a tiny byte-pair vocabulary, and token ids by transformers' CLIPTokenizerFast for it and for CLIP's own.
+"""Write golden/: a tiny byte-pair vocabulary and a tiny WordPiece vocabulary, and token ids by transformers' CLIPTokenizerFast and
+BertTokenizerFast for them, for CLIP's own and for bert-base-uncased's.
 
-usage: make_golden.py BPE_GZ, in this folder. Needs transformers 4.49.0, tokenizers 0.21, Python 3.11 (Unicode 14.0).
+usage: make_golden.py BPE_GZ VOCAB_TXT, in this folder. Needs transformers 4.49.0, tokenizers 0.21, Python 3.11 (Unicode 14.0).
 """
 
 import json
@@ -10,7 +11,7 @@ import random
 import sys
 import tempfile
 
-from transformers import CLIPTokenizerFast
+from transformers import BertTokenizerFast, CLIPTokenizerFast
 
 sys.path.insert(0, "../peer")
 import tokens  # noqa: E402
@@ -34,8 +35,21 @@ def tiny(folder):
         f.write("#version: 0.2\n" + "\n".join(merges) + "\n")
 
 
-def write(path, folder, texts, limit):
-    fast = CLIPTokenizerFast(os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt"))
+def tiny_words(folder):
+    """Letters but q, few words, a token that stands twice, an empty line, Windows' ends of lines and none at the end."""
+    names = ["[PAD]", "one", "[UNK]", "[CLS]", "[SEP]", "", "[MASK]"]
+    names += [c for c in "abcdefghijklmnoprstuvwxyz0123456789.,-'[]\u4f60\u00e9\u0430\u1100\u1161"]
+    names += ["##" + c for c in "abcdefghijklmnoprstuvwxy0123456789\u0301\u00e9\u0430\u1161"]
+    names += ["polyp", "pol", "##yp", "##yps", "one", "the", "image", "##ima", "##image", "\u606f", "Polyp", "caf\u00e9", "cafe", "a ", "##"]
+    with open(os.path.join(folder, "vocab.txt"), "w", newline="") as f:
+        f.write("\n".join(names[:20]) + "\r\n" + "\r".join(names[20:30]) + "\n" + "\n".join(names[30:]))
+
+
+def write_words(path, vocabulary, texts, limit, **options):
+    write(path, BertTokenizerFast(vocabulary, **options), texts, limit)
+
+
+def write(path, fast, texts, limit):
     rows = []
     for text in texts:
         row = {"text": text, "ids": fast(text, truncation=True, max_length=limit)["input_ids"]}
@@ -47,6 +61,10 @@ def write(path, folder, texts, limit):
         f.write("[\n" + ",\n".join(rows) + "\n]\n")
 
 
+def clip(folder):
+    return CLIPTokenizerFast(os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt"))
+
+
 def main():
     rng = random.Random(3)
     hand = [t for t in tokens.HAND if len(t) < 200 or any(t[:n] * (len(t) // n) == t for n in range(1, 20))]
@@ -54,11 +72,23 @@ def main():
     some = hand + rng.sample([t for t in texts if t not in hand and len(t) < 24], 300)
     some += [t for t in ("one medium white round polyp, located in top of the image", "polyp " * 80, "<|endoftext|> " * 40)]
     tiny("golden/tiny")
-    write("golden/tiny.json", "golden/tiny", some, 77)
-    write("golden/tiny_limit_4.json", "golden/tiny", ["", "polyp", "polyp in the left", "aaaaaaaaaaaaaaa", "<|endoftext|>" * 4], 4)
+    write("golden/tiny.json", clip("golden/tiny"), some, 77)
+    write("golden/tiny_limit_4.json", clip("golden/tiny"), ["", "polyp", "polyp in the left", "aaaaaaaaaaaaaaa", "<|endoftext|>" * 4], 4)
     with tempfile.TemporaryDirectory() as hub:
         tokens.write_hub_files(sys.argv[1], hub)
-        write("golden/clip.json", hub, some, 77)
+        write("golden/clip.json", clip(hub), some, 77)
+    few = [t for t in tokens.WORDS_HAND if len(t) < 200 or any(t[:n] * (len(t) // n) == t for n in range(1, 20))] + some[::3]
+    os.makedirs("golden/words", exist_ok=True)
+    os.makedirs("golden/words_cased", exist_ok=True)
+    tiny_words("golden/words")
+    tiny_words("golden/words_cased")
+    cased = {"do_lower_case": False, "tokenize_chinese_chars": False, "cls_token": "[CLS]", "unk_token": {"content": "[UNK]"}}
+    with open("golden/words_cased/tokenizer_config.json", "w") as f:
+        json.dump(cased, f)
+    write_words("golden/words.json", "golden/words/vocab.txt", few, 256)
+    write_words("golden/words_limit_4.json", "golden/words/vocab.txt", ["", "polyp", "polyps [SEP] the image", "q", "[MASK]" * 4], 4)
+    write_words("golden/words_cased.json", "golden/words_cased/vocab.txt", few, 256, do_lower_case=False, tokenize_chinese_chars=False)
+    write_words("golden/bert.json", sys.argv[2], few, 256)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ static const struct model_arch words_arch = {.name = "words",
                                              .text = few_words,
                                              .is_encoder = in_encoder};
 
+static const char *backend_name; // that the tests run on
+
 // ---- samples -------------------------------------------------------------------------------------------------------
 
 static uint8_t pictures[BATCH][AREA * 3], masks[BATCH][AREA];
@@ -174,7 +176,7 @@ static void *run_rank(void *arg) {
   struct network_sample sample[BATCH];
   float loss[BATCH], sums[BATCH][4];
   fill(sample);
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   if (r->fails) sample[r->first].plane = PLANES;
   r->status = network_step(n, sample + r->first, r->count, 1.0 / BATCH, 3, NULL, loss, sums, NULL);
@@ -275,7 +277,7 @@ static void training_and_evaluation(void **state) {
   assert_ok(mem_alloc(&before, BATCH * AREA, sizeof *before));
   assert_ok(mem_alloc(&after, BATCH * AREA, sizeof *after));
   assert_ok(mem_alloc(&other, BATCH * AREA, sizeof *other));
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   assert_ok(network_create(&model, backend, &evaluation, &plain));
   assert_int_equal(network_planes(n), PLANES);
@@ -320,6 +322,37 @@ static void training_and_evaluation(void **state) {
   mem_free(&before);
 }
 
+// Under the study's quirks every plane's logits are there after an evaluation: those that each plane has when it is asked for.
+static void every_plane(void **state) {
+  (void)state;
+  const double dropout = 0;
+  struct backend *backend;
+  struct network *n;
+  const struct model model = {.arch = &picture_arch, .config = (void *)(uintptr_t)&dropout, .preprocess = preprocess};
+  const struct network_options o = {.size = SIDE, .train = true, .encoders = true, .study = true, .seed = 5};
+  struct network_sample sample[BATCH];
+  float loss[BATCH], sums[BATCH][4], *planes, *one;
+  fill(sample);
+  assert_ok(mem_alloc(&planes, BATCH * AREA * PLANES, sizeof *planes));
+  assert_ok(mem_alloc(&one, BATCH * AREA, sizeof *one));
+  assert_ok(backend_create(backend_name, 1, &backend));
+  assert_ok(network_create(&model, backend, &o, &n));
+  assert_fails(ERR_ARG, network_get_planes(n, planes), "planes");
+  assert_ok(network_loss(n, sample, BATCH, loss, sums, NULL));
+  assert_ok(network_get_planes(n, planes));
+  for (int p = 0; p < PLANES; p++) {
+    for (int i = 0; i < BATCH; i++) sample[i].plane = p;
+    assert_ok(network_forward(n, sample, BATCH, one));
+    for (int i = 0; i < BATCH * AREA; i++) assert_true(one[i] == planes[i * PLANES + p]);
+  }
+  assert_ok(network_step(n, sample, BATCH, 1, 0, NULL, loss, sums, NULL));
+  assert_fails(ERR_ARG, network_get_planes(n, planes), "planes"); // a step keeps none
+  network_destroy(&n);
+  backend_destroy(&backend);
+  mem_free(&one);
+  mem_free(&planes);
+}
+
 // A counter that is set goes on from there.
 static void counters_go_on(void **state) {
   (void)state;
@@ -332,7 +365,7 @@ static void counters_go_on(void **state) {
   float loss[BATCH], sums[BATCH][4], value = 0;
   size_t counter = 0;
   fill(sample);
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &n));
   while (network_parameter_at(n, counter)->stored != DTYPE_I64) counter++;
   assert_ok(network_step(n, sample, BATCH, 1, 0, NULL, loss, sums, NULL));
@@ -362,7 +395,7 @@ static void texts_as_features(void **state) {
   fill(sample);
   assert_ok(mem_alloc(&want, BATCH * AREA, sizeof *want));
   assert_ok(mem_alloc(&met, BATCH * AREA, sizeof *met));
-  assert_ok(backend_create("reference", 1, &backend));
+  assert_ok(backend_create(backend_name, 1, &backend));
   assert_ok(network_create(&model, backend, &o, &frozen));
   assert_ok(network_create(&model, backend, &all, &live));
   for (int i = 0; i < BATCH; i++) {
@@ -399,13 +432,20 @@ static void texts_as_features(void **state) {
 }
 
 int main(void) {
+  static const char *const backends[] = {"reference", "onednn"};
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ranks_are_one),
       cmocka_unit_test(a_rank_without_samples_takes_part),
       cmocka_unit_test(a_rank_that_fails_lets_the_others_go_on),
       cmocka_unit_test(training_and_evaluation),
+      cmocka_unit_test(every_plane),
       cmocka_unit_test(counters_go_on),
       cmocka_unit_test(texts_as_features),
   };
-  return cmocka_run_group_tests(tests, make_samples, NULL);
+  int failed = 0;
+  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+    backend_name = backends[i];
+    failed += cmocka_run_group_tests_name(backend_name, tests, make_samples, NULL);
+  }
+  return failed;
 }

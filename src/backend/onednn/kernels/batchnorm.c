@@ -7,27 +7,35 @@
 
 #include <math.h>
 
-#if defined(__AVX512F__) // pairs of sums of eight columns that the registers hold
-enum { SUMS = 8 };
+// Pairs of sums that the registers hold: of eight columns in fp64, of sixteen in fp32.
+#if defined(__AVX512F__)
+enum { SQUARES = 8, SUMS = 4 };
 #elif defined(__AVX__)
-enum { SUMS = 2 };
+enum { SQUARES = 2, SUMS = 2 };
 #else
-enum { SUMS = 1 };
+enum { SQUARES = 1, SUMS = 1 };
 #endif
 
-enum { LANES = 8 };
+enum { LANES = 8, LINES = 16 }; // LINES: that are summed before the next columns are met
 typedef double vd __attribute__((vector_size(64), may_alias));
 typedef double vd_mem __attribute__((vector_size(64), aligned(8), may_alias));
 typedef float v8_mem __attribute__((vector_size(32), aligned(4), may_alias));
-typedef uint16_t h8_mem __attribute__((vector_size(16), aligned(2), may_alias));
-typedef uint32_t u8_wide __attribute__((vector_size(32), may_alias));
 
-INLINE v8 v8_read(const void *p, dtype_t type, int64_t i) {
-  if (type == DTYPE_F32) return *(const v8_mem *)((const float *)p + i);
-#ifdef __AVX512F__
-  return (v8)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)((const uint16_t *)p + i))), 16);
-#endif
-  return (v8)(__builtin_convertvector(*(const h8_mem *)((const uint16_t *)p + i), u8_wide) << 16);
+// sums[16] += v
+INLINE void add_wide(double *sums, vf v) {
+  float f[VL];
+  v_store(f, v);
+  *(vd_mem *)sums += __builtin_convertvector(*(const v8_mem *)f, vd);
+  *(vd_mem *)(sums + LANES) += __builtin_convertvector(*(const v8_mem *)(f + LANES), vd);
+}
+
+// Once a line of the cache: the next lines of a tensor lie too far apart for the processor to see them coming.
+INLINE void ahead_of(const void *p, dtype_t type, int64_t i, int vector) {
+  if (type == DTYPE_F32) {
+    __builtin_prefetch((const float *)p + i);
+  } else if (vector % 2 == 0) {
+    __builtin_prefetch((const uint16_t *)p + i);
+  }
 }
 
 static float scalar(struct view x, int64_t i) {
@@ -62,24 +70,19 @@ struct pass {
   int64_t wide;
 };
 
-INLINE void sum_block(bool pair, int vectors, const struct pass *p, dtype_t a_type, dtype_t b_type, int64_t from,
-                      int64_t lines, int64_t j, double *sums) {
-  vd s[SUMS], t[SUMS];
-  int64_t at = from * p->wide + j;
+// Columns j.. of a few lines, in fp64 from the first to the last: the variance is a difference of sums of fp32.
+INLINE void square_block(int vectors, const struct pass *p, int64_t from, int64_t lines, int64_t j, double *sums) {
+  const float *x = (const float *)p->a.data + from * p->wide + j;
+  vd s[SQUARES], t[SQUARES];
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; v++) s[v] = t[v] = (vd){0};
-  for (int64_t l = 0; l < lines; l++, at += p->wide) {
+  for (int64_t l = 0; l < lines; l++, x += p->wide) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) {
-      vd a = __builtin_convertvector(v8_read(p->a.data, a_type, at + v * LANES), vd);
-      if (pair) {
-        v8 b = v8_read(p->b.data, b_type, at + v * LANES) - *(const v8_mem *)(p->mean + j + v * LANES);
-        s[v] += a * __builtin_convertvector(b, vd);
-        t[v] += a;
-      } else {
-        s[v] += a;
-        t[v] += a * a;
-      }
+      vd a = __builtin_convertvector(*(const v8_mem *)(x + v * LANES), vd);
+      if (v % 2 == 0) __builtin_prefetch(x + v * LANES + LINES * p->wide);
+      s[v] += a;
+      t[v] += a * a;
     }
   }
 #pragma GCC unroll 8
@@ -89,7 +92,39 @@ INLINE void sum_block(bool pair, int vectors, const struct pass *p, dtype_t a_ty
   }
 }
 
-static void sum_rest(bool pair, const struct pass *p, int64_t lines, int64_t from, int64_t j, int64_t end,
+// As square_block, a few lines in fp32, and their sums in fp64: bf16's squares fit in fp32, and gradients want no more.
+INLINE void sum_block(bool pair, int vectors, const struct pass *p, dtype_t a_type, dtype_t b_type, int64_t from,
+                      int64_t lines, int64_t j, double *sums) {
+  vf s[SUMS], t[SUMS], mean[SUMS];
+  int64_t at = from * p->wide + j, ahead = LINES * p->wide;
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    s[v] = t[v] = v_set(0);
+    if (pair) mean[v] = v_load(p->mean + j + v * VL);
+  }
+  for (int64_t l = 0; l < lines; l++, at += p->wide) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vf a = v_read(p->a.data, a_type, at + v * VL);
+      ahead_of(p->a.data, a_type, at + v * VL + ahead, v);
+      if (pair) {
+        ahead_of(p->b.data, b_type, at + v * VL + ahead, v);
+        s[v] += a * (v_read(p->b.data, b_type, at + v * VL) - mean[v]);
+        t[v] += a;
+      } else {
+        s[v] += a;
+        t[v] += a * a;
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    add_wide(sums + j + v * VL, s[v]);
+    add_wide(sums + p->wide + j + v * VL, t[v]);
+  }
+}
+
+static void sum_rest(bool pair, const struct pass *p, int64_t from, int64_t lines, int64_t j, int64_t end,
                      double *sums) {
   for (int64_t l = from; l < from + lines; l++) {
     for (int64_t k = j; k < end; k++) {
@@ -103,14 +138,17 @@ static void sum_rest(bool pair, const struct pass *p, int64_t lines, int64_t fro
 // Add lines [from, from + lines), columns [j, end), to sums[2 wide].
 INLINE void sum_columns(bool pair, const struct pass *p, dtype_t a_type, dtype_t b_type, int64_t from, int64_t lines,
                         int64_t j, int64_t end, double *sums) {
-  for (; j + SUMS * LANES <= end; j += SUMS * LANES) {
-    sum_block(pair, SUMS, p, a_type, b_type, from, lines, j, sums);
+  if (!pair && a_type == DTYPE_F32) {
+    for (; j + SQUARES * LANES <= end; j += SQUARES * LANES) square_block(SQUARES, p, from, lines, j, sums);
+    for (; j + LANES <= end; j += LANES) square_block(1, p, from, lines, j, sums);
+  } else {
+    for (; j + SUMS * VL <= end; j += SUMS * VL) sum_block(pair, SUMS, p, a_type, b_type, from, lines, j, sums);
+    for (; j + VL <= end; j += VL) sum_block(pair, 1, p, a_type, b_type, from, lines, j, sums);
   }
-  for (; j + LANES <= end; j += LANES) sum_block(pair, 1, p, a_type, b_type, from, lines, j, sums);
-  if (j < end) sum_rest(pair, p, lines, from, j, end, sums);
+  if (j < end) sum_rest(pair, p, from, lines, j, end, sums);
 }
 
-static void sum_run(const struct pass *p, int64_t from, int64_t lines, int64_t j, int64_t end, double *sums) {
+static void sum_lines(const struct pass *p, int64_t from, int64_t lines, int64_t j, int64_t end, double *sums) {
   dtype_t a = p->a.type, b = p->b.type;
   if (!p->b.data) {
     if (a == DTYPE_F32) {
@@ -127,11 +165,10 @@ static void sum_run(const struct pass *p, int64_t from, int64_t lines, int64_t j
   }
 }
 
-// Lines [from,to), columns [j,end). A few lines at a time, so that they are met in the order in which they lie in memory.
+// Lines [from,to), columns [j,end), a few lines at a time.
 static void sum_chunk(const struct pass *p, int64_t from, int64_t to, int64_t j, int64_t end, double *sums) {
-  int64_t run = end - j <= SUMS * LANES ? to - from : 16;
   for (int64_t k = j; k < end; k++) sums[k] = sums[p->wide + k] = 0;
-  for (; from < to; from += run) sum_run(p, from, to - from < run ? to - from : run, j, end, sums);
+  for (; from < to; from += LINES) sum_lines(p, from, to - from < LINES ? to - from : LINES, j, end, sums);
 }
 
 // Both sums of the c channels over `rows`, into the first 2 c places of `sums`, which has room for all chunks.
@@ -147,7 +184,7 @@ static void sum_all(const struct batchnorm *b, struct pass *p, double *sums) {
   for (int64_t k = 1; k < chunks; k++) {
     for (int64_t i = 0; i < 2 * wide; i++) sums[i] += sums[k * 2 * wide + i];
   }
-  if (rest) sum_run(p, lines, 1, 0, rest, sums);
+  if (rest) sum_lines(p, lines, 1, 0, rest, sums);
   for (int64_t half = 0; half < 2; half++) {
     for (int64_t i = 0; i < c; i++) {
       double sum = 0;

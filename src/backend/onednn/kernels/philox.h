@@ -8,8 +8,10 @@
 #include <math.h>
 
 // The draw of one sample: which words drop their element, and what the others are multiplied by.
+enum { ROUNDS = 10 };
 struct draw {
-  uint32_t key[2], step, sample;
+  uint64_t key[ROUNDS][2]; // of each round
+  uint32_t step, sample;
   uint64_t stream;
   uint32_t last; // the greatest word that drops
   float factor;
@@ -19,12 +21,16 @@ struct draw {
 static inline struct draw draw_of(const struct dropout *d, int64_t sample) {
   const int32_t *noise = d->noise + sample * 4;
   double first = ceil(d->p * 0x1p32); // the smallest word that keeps
-  return (struct draw){.key = {(uint32_t)noise[0], (uint32_t)noise[1]},
-                       .step = (uint32_t)noise[2],
-                       .sample = (uint32_t)noise[3],
-                       .stream = (uint64_t)d->stream,
-                       .last = first > 1 ? (uint32_t)(first - 1) : 0,
-                       .factor = (float)(1 / (1 - d->p))};
+  struct draw draw = {.step = (uint32_t)noise[2],
+                      .sample = (uint32_t)noise[3],
+                      .stream = (uint64_t)d->stream,
+                      .last = first > 1 ? (uint32_t)(first - 1) : 0,
+                      .factor = (float)(1 / (1 - d->p))};
+  for (uint32_t round = 0; round < ROUNDS; round++) {
+    draw.key[round][0] = (uint32_t)noise[0] + round * 0x9E3779B9u;
+    draw.key[round][1] = (uint32_t)noise[1] + round * 0xBB67AE85u;
+  }
+  return draw;
 }
 
 typedef uint64_t vq __attribute__((vector_size(64), may_alias));
@@ -58,23 +64,20 @@ enum { DRAW = 64 }; // words of one call
 INLINE void draw_words(const struct draw *d, int64_t at, uint32_t words[DRAW]) {
   const vq lane = {0, 1, 2, 3, 4, 5, 6, 7};
   vq c0[2], c1[2], c2[2], c3[2];
-  uint32_t k0 = d->key[0], k1 = d->key[1];
   for (int h = 0; h < 2; h++) {
     c0[h] = lane + ((uint64_t)at / 4 + 8 * (uint64_t)h);
     c1[h] = (c0[h] >> 32) | d->stream;
     c2[h] = (vq){0} + d->step;
     c3[h] = (vq){0} + d->sample;
   }
-  for (int round = 0; round < 10; round++) {
+  for (int round = 0; round < ROUNDS; round++) {
     for (int h = 0; h < 2; h++) {
       vq p0 = q_product(c0[h], 0xD2511F53u), p1 = q_product(c2[h], 0xCD9E8D57u);
-      c0[h] = (p1 >> 32) ^ c1[h] ^ (uint64_t)k0;
-      c2[h] = (p0 >> 32) ^ c3[h] ^ (uint64_t)k1;
+      c0[h] = (p1 >> 32) ^ c1[h] ^ d->key[round][0];
+      c2[h] = (p0 >> 32) ^ c3[h] ^ d->key[round][1];
       c1[h] = p1;
       c3[h] = p0;
     }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
   }
   for (int h = 0; h < 2; h++) {
     q_weave((c0[h] & 0xffffffffu) | (c1[h] << 32), (c2[h] & 0xffffffffu) | (c3[h] << 32), words + 32 * h);
