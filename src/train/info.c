@@ -50,27 +50,43 @@ static void print_counts(const struct network *net, const struct model *m) {
          m->arch->recipe.encoders ? "encoders too" : "the decoder", millions(count - trained));
 }
 
-static double gib(double bytes) {
-  return bytes / 0x1p30;
+// "3.58 GFLOP", "42.1 MiB": a number below `step` with its prefix and unit, in the caller's buffer.
+enum { AMOUNT_TEXT = 32 };
+static const char *amount(double x, double step, const char *const unit[4], char text[AMOUNT_TEXT]) {
+  int i = 0;
+  for (; x >= step && i < 3; i++) x /= step;
+  (void)snprintf(text, AMOUNT_TEXT, "%.*f %s", x < 10 ? 2 : x < 100 ? 1 : 0, x, unit[i]);
+  return text;
+}
+
+static const char *operations(double flops, char text[AMOUNT_TEXT]) {
+  static const char *const unit[4] = {"FLOP", "kFLOP", "MFLOP", "GFLOP"};
+  return amount(flops, 1000, unit, text);
+}
+
+static const char *memory(double bytes, char text[AMOUNT_TEXT]) {
+  static const char *const unit[4] = {"bytes", "KiB", "MiB", "GiB"};
+  return amount(bytes, 1024, unit, text);
 }
 
 // Floating-point operations and memory of a batch under the recipe, as the reference backend plans it.
 static status_t print_cost(struct network *net, const struct model *m, int batch) {
   static const char *const what[SOURCES] = {"picture", "prompt"};
   struct network_cost c;
+  char text[3][AMOUNT_TEXT];
   TRY(network_cost(net, batch, &c));
   double arena = (double)network_arena_count(net) * sizeof(float);
-  printf("step        batch %d at %d pixels: %.2f GFLOP an image, %.2f GiB of activations, %.2f GiB of trained weights,"
-         " gradients and moments\n",
-         batch, m->preprocess.size, 1e-9 * c.step_flops / batch, gib((double)c.step_bytes), gib(4 * arena));
-  printf("evaluation  batch %d: %.2f GFLOP an image, %.2f GiB of activations\n", batch, 1e-9 * c.forward_flops / batch,
-         gib((double)c.forward_bytes));
+  printf("step        batch %d at %d pixels: %s an image; %s of activations, %s of weights that train, their gradients "
+         "and moments\n",
+         batch, m->preprocess.size, operations(c.step_flops / batch, text[0]), memory((double)c.step_bytes, text[1]),
+         memory(4 * arena, text[2]));
+  printf("evaluation  batch %d: %s an image; %s of activations\n", batch, operations(c.forward_flops / batch, text[0]),
+         memory((double)c.forward_bytes, text[1]));
   for (int s = 0; s < SOURCES; s++) {
     size_t bytes = network_feature_bytes(net, (source_t)s);
-    if (bytes) {
-      printf("feature     of each distinct %s, once: %.2f GFLOP, %.1f KiB\n", what[s], 1e-9 * c.feature_flops[s],
-             (double)bytes / 0x1p10);
-    }
+    if (!bytes) continue;
+    printf("feature     of each distinct %s, once: %s, %s\n", what[s], operations(c.feature_flops[s], text[0]),
+           memory((double)bytes, text[1]));
   }
   return OK;
 }
