@@ -17,6 +17,7 @@ import rule
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 RECIPE = dict(lr=2e-5, weight_decay=1e-3)
+MODES = (("trained", lambda n: True), ("frozen", lambda n: not n.startswith("backbone.")))
 RECIPE_FULL = dict(lr=2e-6, weight_decay=1e-3)  # drawn weights of this size are no minimum: at 2e-5 float32 and float64 part ways
 VERSIONS = dict(medvlsm="src/models/cris_model")
 FIRST = ("backbone.token_embedding.weight", "backbone.visual.layer4.2.conv2.weight", "backbone.visual.attnpool.connect.1.running_var",
@@ -65,6 +66,8 @@ def exact(dtype):
 
 
 def forward(m, x, dtype):
+    if not m.backbone.logit_scale.requires_grad:
+        m.backbone.eval()  # a frozen BatchNorm keeps its statistics; the study's own trainer leaves it in training mode
     with exact(dtype):
         return m(rule.normalise(x["pixels"], dtype, MEAN, STD), x["input_ids"])[:, 0]
 
@@ -107,8 +110,10 @@ def edited(m, x):
 
 
 def extend(folder, more):
+    """io.safetensors with more, and without what a frozen backbone leaves as it is."""
     path = os.path.join(folder, "io.safetensors")
-    rule.save(path, dict(load_file(path), **more), **VERSIONS)
+    held = {n: v for n, v in load_file(path).items() if not n.startswith("frozen/state/backbone.")}
+    rule.save(path, dict(held, **more), **VERSIONS)
 
 
 def write_config(folder, case):
@@ -126,7 +131,7 @@ def make_tiny(name, case, out):
         rule.write_json(os.path.join(folder, "preprocessor_config.json"),
                         dict(do_normalize=True, do_rescale=True, do_resize=True, image_mean=list(MEAN), image_std=list(STD),
                              resample=2, rescale_factor=1 / 255, size=dict(height=case["size"], width=case["size"])))
-    rule.make_case(folder, m, forward, x, RECIPE, versions=VERSIONS, last=case.get("last_mask"))
+    rule.make_case(folder, m, forward, x, RECIPE, modes=MODES, versions=VERSIONS, last=case.get("last_mask"))
     extend(folder, {n: v if v.dtype == torch.int32 else v.float() for n, v in edited(m, x).items()})
 
 

@@ -13,6 +13,7 @@ static void parity(const char *backend, precision_t precision) {
   for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
     parity_logits(golden[i], backend, precision, 1e-5);
     parity_check(golden[i], backend, precision, true);
+    parity_check(golden[i], backend, precision, false);
   }
 }
 
