@@ -4,11 +4,13 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/yaml.h"
 
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,29 +42,6 @@ static size_t find(const struct config_table *table, const char *name) {
 
 // ---- the nearest key --------------------------------------------------------------------------------------------
 
-enum { NAME_ROOM = 64 };
-
-// Edit distance with insertion, deletion, substitution and swap of neighbours (optimal string alignment).
-static int distance(const char *a, const char *b) {
-  int d[3][NAME_ROOM + 1];
-  int n = (int)strnlen(a, NAME_ROOM), m = (int)strnlen(b, NAME_ROOM);
-  for (int j = 0; j <= m; j++) d[0][j] = j;
-  for (int i = 1; i <= n; i++) {
-    int *row = d[i % 3], *up = d[(i + 2) % 3], *up2 = d[(i + 1) % 3];
-    row[0] = i;
-    for (int j = 1; j <= m; j++) {
-      int best = up[j - 1] + (a[i - 1] != b[j - 1]);
-      if (up[j] + 1 < best) best = up[j] + 1;
-      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best) {
-        best = up2[j - 2] + 1;
-      }
-      row[j] = best;
-    }
-  }
-  return d[n % 3][m];
-}
-
 static const char *last_part(const char *name) {
   const char *dot = strrchr(name, '.');
   return dot ? dot + 1 : name;
@@ -71,10 +50,10 @@ static const char *last_part(const char *name) {
 // The key that was probably meant: nearest by its full name, or by its last part when the section is missing or wrong.
 static const char *nearest(const struct config_table *table, const char *name) {
   const char *best = table->count ? table->keys[0].name : "";
-  int best_distance = NAME_ROOM;
+  int best_distance = INT_MAX;
   for (size_t i = 0; i < table->count; i++) {
-    int whole = distance(name, table->keys[i].name);
-    int part = distance(last_part(name), last_part(table->keys[i].name)) * 2 + (strchr(name, '.') ? 5 : 1);
+    int whole = nearest_distance(name, table->keys[i].name);
+    int part = nearest_distance(last_part(name), last_part(table->keys[i].name)) * 2 + (strchr(name, '.') ? 5 : 1);
     int d = whole < part ? whole : part;
     if (d < best_distance) {
       best_distance = d;

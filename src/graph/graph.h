@@ -183,6 +183,7 @@ const struct value *executable_external_at(const struct executable *e, size_t i)
 status_t executable_bind(struct executable *e, const struct value *value, void *memory);
 void *executable_memory(const struct executable *e, const struct value *value, void *arena);
 size_t executable_nodes(const struct executable *e);
+double executable_flops(const struct executable *e); // of one run
 // How many values step `step` exchanges with the other ranks; 0: none. A rank without samples joins in with zeros.
 size_t executable_exchange_at(const struct executable *e, size_t step);
 // Which step (0..nodes-1) produces a value; -1 when none does.

@@ -23,6 +23,11 @@ const struct value *executable_external_at(const struct executable *e, size_t i)
 size_t executable_nodes(const struct executable *e) {
   return e->steps;
 }
+double executable_flops(const struct executable *e) {
+  double flops = 0;
+  for (size_t s = 0; s < e->steps; s++) flops += op_flops(&e->step[s].op);
+  return flops;
+}
 
 status_t executable_bind(struct executable *e, const struct value *value, void *memory) {
   int id = root_id(value);

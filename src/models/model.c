@@ -141,7 +141,7 @@ done:
 
 void model_close(struct model **m) {
   if (!*m) return;
-  if ((*m)->config) (*m)->arch->release(&(*m)->config);
+  if ((*m)->arch && (*m)->config) (*m)->arch->release(&(*m)->config);
   json_decref((*m)->config_json);
   mem_free(&(*m)->directory);
   mem_free(m);

@@ -4,9 +4,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "data/pool.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
+#include "train/parameter_tree.h"
 #include "train/store.h"
 
 #include <stdio.h>
@@ -26,28 +28,88 @@ static double millions(int64_t n) {
   return 1e-6 * (double)n;
 }
 
-// Parameters by what they are part of; building the network checks the weights' names and shapes against config.json.
-static status_t print_network(const struct model *m) {
+enum { TREE_LINES = 28 };
+
+// What the sum of all parameters is, and what of it trains.
+static void print_counts(const struct network *net, const struct model *m) {
+  int64_t count = 0, trained = 0;
+  size_t tensors = 0, buffers = 0;
+  for (size_t i = 0; i < network_parameter_count(net); i++) {
+    const struct network_parameter *p = network_parameter_at(net, i);
+    if (parameter_is_buffer(p->name)) {
+      buffers++;
+      continue;
+    }
+    tensors++;
+    count += desc_count(&p->desc);
+    if (p->trained) trained += desc_count(&p->desc);
+  }
+  printf("parameters  %.2f million in %zu tensors", millions(count), tensors);
+  printf(buffers ? ", and %zu buffers of BatchNorms\n" : "\n", buffers);
+  printf("recipe      trains %.2f million (%s), %.2f million frozen or unused\n", millions(trained),
+         m->arch->recipe.encoders ? "encoders too" : "the decoder", millions(count - trained));
+}
+
+// "3.58 GFLOP", "42.1 MiB": a number below `step` with its prefix and unit, in the caller's buffer.
+enum { AMOUNT_TEXT = 32 };
+static const char *amount(double x, double step, const char *const unit[4], char text[AMOUNT_TEXT]) {
+  int i = 0;
+  for (; x >= step && i < 3; i++) x /= step;
+  (void)snprintf(text, AMOUNT_TEXT, "%.*f %s", x < 10 ? 2 : x < 100 ? 1 : 0, x, unit[i]);
+  return text;
+}
+
+static const char *operations(double flops, char text[AMOUNT_TEXT]) {
+  static const char *const unit[4] = {"FLOP", "kFLOP", "MFLOP", "GFLOP"};
+  return amount(flops, 1000, unit, text);
+}
+
+static const char *memory(double bytes, char text[AMOUNT_TEXT]) {
+  static const char *const unit[4] = {"bytes", "KiB", "MiB", "GiB"};
+  return amount(bytes, 1024, unit, text);
+}
+
+// Floating-point operations and memory of a batch under the recipe, as the reference backend plans it.
+static status_t print_cost(struct network *net, const struct model *m, int batch) {
+  static const char *const what[SOURCES] = {"picture", "prompt"};
+  struct network_cost c;
+  char text[3][AMOUNT_TEXT];
+  TRY(network_cost(net, batch, &c));
+  double arena = (double)network_arena_count(net) * sizeof(float);
+  printf("step        batch %d at %d pixels: %s an image; %s of activations, %s of weights that train, their gradients "
+         "and moments\n",
+         batch, m->preprocess.size, operations(c.step_flops / batch, text[0]), memory((double)c.step_bytes, text[1]),
+         memory(4 * arena, text[2]));
+  printf("evaluation  batch %d: %s an image; %s of activations\n", batch, operations(c.forward_flops / batch, text[0]),
+         memory((double)c.forward_bytes, text[1]));
+  for (int s = 0; s < SOURCES; s++) {
+    size_t bytes = network_feature_bytes(net, (source_t)s);
+    if (!bytes) continue;
+    printf("feature     of each distinct %s, once: %s, %s\n", what[s], operations(c.feature_flops[s], text[0]),
+           memory((double)bytes, text[1]));
+  }
+  return OK;
+}
+
+// Building the network checks the weights' names and shapes against config.json.
+static status_t print_network(const struct model *m, int batch) {
   status_t st = OK;
   struct backend *backend = NULL;
   struct network *net = NULL;
-  int64_t encoder = 0, rest = 0;
   TRY_GOTO(backend_create("reference", 1, &backend), done);
-  struct network_options o = {.size = m->preprocess.size};
+  struct network_options o = {
+      .size = m->preprocess.size, .train = true, .encoders = m->arch->recipe.encoders, .shapes_only = true};
   TRY_GOTO(network_create(m, backend, &o, &net), done);
-  for (size_t i = 0; i < network_parameter_count(net); i++) {
-    const struct network_parameter *p = network_parameter_at(net, i);
-    *(m->arch->is_encoder(p->name) ? &encoder : &rest) += desc_count(&p->desc);
-  }
-  printf("parameters  %.2f million in %zu tensors: %.2f in the encoders, %.2f in the decoder\n",
-         millions(encoder + rest), network_parameter_count(net), millions(encoder), millions(rest));
+  print_counts(net, m);
+  TRY_GOTO(parameter_tree_print(net, TREE_LINES, stdout), done);
+  TRY_GOTO(print_cost(net, m, batch ? batch : m->arch->recipe.batch), done);
 done:
   network_destroy(&net);
   backend_destroy(&backend);
   return st;
 }
 
-static status_t print_model(const char *path) {
+static status_t print_model(const char *path, int batch) {
   status_t st = OK;
   struct model *m = NULL;
   struct tokenizer *t = NULL;
@@ -58,7 +120,7 @@ static status_t print_model(const char *path) {
   printf("arch        %s\n", m->arch->name);
   printf("size        %d pixels\n", m->preprocess.size);
   printf("weights     %s\n", m->has_weights ? "in the directory" : "none: drawn from a seed (init: random)");
-  TRY_GOTO(print_network(m), done);
+  TRY_GOTO(print_network(m, batch), done);
   if (limit == 0) {
     printf("tokenizer   none: the model takes no prompts\n");
   } else if (tokenizer_load(path, limit, &t) == OK) {
@@ -107,7 +169,7 @@ static status_t check_files(const char *path, const json_t *state) {
   return OK;
 }
 
-static status_t print_checkpoint(const char *path) {
+static status_t print_checkpoint(const char *path, int batch) {
   char *file = NULL;
   json_t *state = NULL;
   TRY(file_join(&file, path, "state.json"));
@@ -124,13 +186,13 @@ static status_t print_checkpoint(const char *path) {
     }
     st = check_files(path, state);
   }
-  if (st == OK) st = print_model(path);
+  if (st == OK) st = print_model(path, batch);
   json_decref(state);
   mem_free(&file);
   return st;
 }
 
-static status_t print_run(const char *path) {
+static status_t print_run(const char *path, int batch) {
   status_t st = OK;
   char *file = NULL;
   json_t *status = NULL;
@@ -153,7 +215,7 @@ static status_t print_run(const char *path) {
     mem_free(&file);
     TRY_GOTO(file_join(&file, path, links[i]), done);
     printf("-- %s\n", links[i]);
-    TRY_GOTO(print_checkpoint(file), done);
+    TRY_GOTO(print_checkpoint(file, batch), done);
   }
 done:
   json_decref(status);
@@ -175,21 +237,38 @@ static bool is_store(const char *path) {
 }
 
 static const char usage[] =
-    "usage: gridseg info PATH\n"
-    "What a pool, model directory, checkpoint, feature store or run holds; verifies its checksums.\n";
+    "usage: gridseg info PATH [--batch N]\n"
+    "What a pool, model directory, checkpoint, feature store or run holds; verifies its checksums.\n"
+    "  --batch N   of a model: operations and memory at this batch (default: the recipe's)\n";
+
+static status_t read_arguments(int argc, char **argv, const char **path, int *batch) {
+  *path = NULL;
+  *batch = 0;
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--batch") && i + 1 < argc) {
+      TRY(parse_small("--batch", argv[++i], 1, 1 << 14, batch));
+    } else if (argv[i][0] == '-' || *path) {
+      return FAIL(ERR_ARG, "%s", usage);
+    } else {
+      *path = argv[i];
+    }
+  }
+  return *path ? OK : FAIL(ERR_ARG, "%s", usage);
+}
 
 status_t info_command(int argc, char **argv) {
+  const char *path;
+  int batch;
   if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
     (void)fputs(usage, stdout);
     return OK;
   }
-  if (argc != 2) return FAIL(ERR_ARG, "%s", usage);
-  const char *path = argv[1];
+  TRY(read_arguments(argc, argv, &path, &batch));
   if (!file_is_directory(path)) return FAIL(ERR_ARG, "%s is not a folder", path);
   if (holds(path, "pool.json")) return pool_print_info(path, stdout);
-  if (holds(path, "state.json")) return print_checkpoint(path);
-  if (holds(path, "config.json")) return print_model(path);
-  if (holds(path, "checkpoints") || holds(path, "cells.csv")) return print_run(path);
+  if (holds(path, "state.json")) return print_checkpoint(path, batch);
+  if (holds(path, "config.json")) return print_model(path, batch);
+  if (holds(path, "checkpoints") || holds(path, "cells.csv")) return print_run(path, batch);
   if (is_store(path)) return store_print_info(path);
   return FAIL(
       ERR_ARG,

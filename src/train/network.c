@@ -1,5 +1,4 @@
 // network.c: creation, parameters and weights of a network.
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/network_state.h"
@@ -7,52 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A tensor of the file that is no parameter: buffers that older versions of the public code saved are known and passed over.
-static bool ends_in(const char *name, const char *end) {
-  size_t n = strlen(name), m = strlen(end);
-  return n >= m && !strcmp(name + n - m, end);
-}
-static bool is_known_buffer(const char *name) {
-  return ends_in(name, "position_ids");
-}
 // BatchNorm's count of steps, which nothing is computed from; files of torch before 0.4.1 lack it.
 static bool is_counter(const char *name) {
-  return ends_in(name, "num_batches_tracked");
-}
-
-static status_t check_weights(const struct network *n) {
-  const char *path = safetensors_path(n->weights);
-  for (size_t i = 0; i < n->parameters; i++) {
-    const struct network_parameter *p = &n->parameter[i];
-    const struct safetensors_entry *e = safetensors_find(n->weights, p->name);
-    char want[DESC_TEXT], met[DESC_TEXT];
-    if (!e && p->stored == DTYPE_I64) continue;
-    if (!e) return FAIL(ERR_FORMAT, "%s: tensor %s is missing, wanted %s", path, p->name, desc_text(&p->desc, want));
-    if (!desc_same_shape(&e->desc, &p->desc)) {
-      return FAIL(ERR_SHAPE, "%s: tensor %s is %s, wanted %s", path, p->name, desc_text(&e->desc, met),
-                  desc_text(&p->desc, want));
-    }
-  }
-  for (size_t i = 0; i < safetensors_count(n->weights); i++) {
-    const char *name = safetensors_at(n->weights, i)->name;
-    bool known = is_known_buffer(name);
-    for (size_t k = 0; !known && k < n->parameters; k++) known = !strcmp(name, n->parameter[k].name);
-    if (!known) return FAIL(ERR_FORMAT, "%s: tensor %s is none of the model's", path, name);
-  }
-  return OK;
-}
-
-static status_t open_weights(struct network *n) {
-  if (!n->model->has_weights) return OK;
-  char *path = NULL;
-  TRY(file_join(&path, n->model->directory, "model.safetensors"));
-  if (!file_exists(path)) {
-    mem_free(&path);
-    TRY(file_join(&path, n->model->directory, "model.safetensors.index.json"));
-  }
-  status_t st = safetensors_open(path, &n->weights);
-  mem_free(&path);
-  return st;
+  static const char end[] = "num_batches_tracked";
+  size_t n = strlen(name), m = sizeof end - 1;
+  return n >= m && !strcmp(name + n - m, end);
 }
 
 struct placed {
@@ -144,9 +102,8 @@ status_t network_create(const struct model *model, struct backend *backend, cons
   TRY_GOTO(built_create(n, 1, n->text_limit, options->train, &b), done);
   n->planes = b.planes->desc.rank == 4 ? (int)b.planes->desc.dim[3] : 1;
   TRY_GOTO(make_table(n, &b), done);
-  TRY_GOTO(open_weights(n), done);
-  if (n->weights) TRY_GOTO(check_weights(n), done);
-  TRY_GOTO(make_arenas(n), done);
+  TRY_GOTO(network_open_weights(n), done);
+  if (!options->shapes_only) TRY_GOTO(make_arenas(n), done);
   TRY_GOTO(network_plan(n, &b), done);
   *out = n;
   n = NULL;

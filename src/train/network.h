@@ -19,8 +19,9 @@ struct network_options {
   bool train;    // build the backward pass
   bool encoders; // train the encoders too
   loss_t loss;
-  bool profile; // time every operation, for network_print_profile
-  bool study;   // quirks: study; network_forward and network_loss then keep every plane's logits for network_get_planes
+  bool profile;     // time every operation, for network_print_profile
+  bool shapes_only; // for network_parameter_at, network_feature_bytes and network_cost alone: no memory for weights
+  bool study; // quirks: study; network_forward and network_loss then keep every plane's logits for network_get_planes
   uint64_t seed; // of the random initialisation, where the directory has no weights, and of dropout
   // The sum of `values` over all ranks, in rank order: for BatchNorms that normalise by the batch of all ranks. NULL: by what
   // this rank has.
@@ -94,6 +95,15 @@ struct network_hook {
   status_t (*progress)(void *context, int64_t ready);
   void *context;
 };
+
+// What a batch of full texts costs. Floating-point operations and bytes of activations of the whole batch, as planned for the
+// network's backend; the store's features are not counted in what reads them.
+struct network_cost {
+  double step_flops, forward_flops; // forward: logits alone. step: 0 without options.train
+  size_t step_bytes, forward_bytes; // activations and scratch
+  double feature_flops[SOURCES];    // of one picture, of one prompt
+};
+status_t network_cost(struct network *n, int batch, struct network_cost *out);
 
 // With options.profile: what every operation took, for each executable that is still kept.
 status_t network_print_profile(const struct network *n, FILE *out);

@@ -411,16 +411,23 @@ static status_t zero_gradients(struct network *n) {
 static status_t run_absent(struct network *n, int64_t step) {
   status_t st = OK;
   uint8_t *zeros = NULL;
-  float loss[1], sums[1][4];
+  struct network_sample *nobody = NULL;
+  float *loss = NULL, (*sums)[4] = NULL;
   size_t bytes = network_picture_bytes(n);
   for (int s = 0; s < SOURCES; s++) bytes = n->source[s].bytes > bytes ? n->source[s].bytes : bytes;
   TRY_GOTO(mem_alloc(&zeros, bytes, 1), done);
-  const struct network_sample nobody = {.image = zeros, .condition = zeros, .length = 1, .mask = zeros};
+  TRY_GOTO(mem_alloc(&nobody, 1, sizeof *nobody), done);
+  TRY_GOTO(mem_alloc(&loss, 1, sizeof *loss), done);
+  TRY_GOTO(mem_alloc(&sums, 1, sizeof *sums), done);
+  *nobody = (struct network_sample){.image = zeros, .condition = zeros, .length = 1, .mask = zeros};
   n->absent = true;
-  st = run(n, UNIT_STEP, &nobody, 1, 0, step, NULL, loss, sums, NULL);
+  st = run(n, UNIT_STEP, nobody, 1, 0, step, NULL, loss, sums, NULL);
   if (st == ERR_NUMERIC && n->exchanged == n->exchanges) st = OK; // a loss of nothing
   if (st == OK) st = zero_gradients(n);
 done:
+  mem_free(&sums);
+  mem_free(&loss);
+  mem_free(&nobody);
   mem_free(&zeros);
   return st;
 }

@@ -113,6 +113,10 @@ status_t network_wanted(const struct network *n, const struct built *b, unit_kin
                         size_t *count);
 status_t network_reserve(struct network *n, size_t bytes);
 
+// network_weights.c: open the directory's weights, if it has any, and check them: every tensor that is missing, surplus or of another
+// shape is counted, the first of each named.
+status_t network_open_weights(struct network *n);
+
 // network_plan.c: from the graph of batch 1 and full length in the main kind's mode.
 status_t network_plan(struct network *n, const struct built *b);
 void network_plan_destroy(struct network *n);

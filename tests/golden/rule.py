@@ -46,7 +46,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss, DiceLoss
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 SEED = 42
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -247,18 +247,20 @@ def record(model, forward, x, dtype, keep, recipe, modes=(("trained", lambda _n:
     return out
 
 
-def float32_runs(run, counts=(1, 2)):
+def float32_runs(run, counts=(1, 2), own=True):
     """torch's own float32 in more than one order of sums. A ReLU that flips moves gradients by far more than rounding does, and which
-    ones flip is chance: one run says too little of what float32 is. run(format) records at float32 with that memory format; `counts`
-    of threads."""
+    ones flip is chance: one run says too little of what float32 is. run(format, swapped) records at float32 with that memory format,
+    the pictures of the batch in the other order; `counts` of threads; `own`: also by torch's convolutions without oneDNN."""
     threads = torch.get_num_threads()
     try:
         for count in counts:
             torch.set_num_threads(count)
             for layout in (torch.contiguous_format, torch.channels_last):
-                yield run(layout)
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield run(torch.contiguous_format)
+                yield run(layout, False)
+        if own:
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield run(torch.contiguous_format, False)
+        yield run(torch.contiguous_format, True)
     finally:
         torch.set_num_threads(threads)
 
@@ -315,21 +317,45 @@ def save(path, tensors, **versions):
     print(path, os.path.getsize(path))
 
 
+def float32_run(model, forward, x, keep, recipe, layout, swapped, **options):
+    m = copy.deepcopy(model)
+    if layout == torch.channels_last:
+        m = m.to(memory_format=layout)
+    if not swapped:
+        return record(m, forward, x, torch.float32, keep, recipe, **options)
+    out = record(m, forward, {n: v.flip(0) for n, v in x.items()}, torch.float32, keep, recipe, **options)
+    return {n: v.flip(0) if n.endswith("/logits") else v for n, v in out.items()}
+
+
+def sampled(logits):
+    at = words("samples", 0, SAMPLES) % np.uint32(logits.numel())
+    return logits.reshape(-1)[torch.from_numpy(at.astype(np.int64))]
+
+
+def widen_case(path, model, forward, x, recipe, runs, **versions):
+    """Adds the distances of more float32 `runs` (layout, swapped) to a file that holds projections."""
+    held = load_file(path)
+    truth = {n: v for n, v in held.items() if n.endswith(("/logits", "/losses", "/grad_norm")) or "/grad/" in n and "#" not in n}
+    found = [{n: v for n, v in held.items() if "#torch" in n}]
+    for layout, swapped in runs:
+        other = float32_run(model, forward, x, project, recipe, layout, swapped)
+        found.append(distances(truth, {n: sampled(v) if n.endswith("/logits") else v for n, v in other.items()}, True))
+    save(path, dict(**{n: v for n, v in held.items() if "#torch" not in n}, **widest(found)), **versions)
+
+
 def make_case(folder, model, forward, x, recipe, full=False, **options):
     """`folder`/io.safetensors of a model whose config.json the caller has written; `versions` of what made it. The tiny case holds whole
     tensors; `full` norms, projections and sampled logits, and no inputs but `batch_size`, the ids and the last bytes; `last`: what fills
     the last of three masks."""
+    own = options.pop("own", True)
     slow = x["pixels"].shape[1] > 200  # the published sizes: minutes a run
     keep, versions, last = project if full else whole, options.pop("versions", {}), options.pop("last", None)
     truth = record(model, forward, x, torch.float64, keep, recipe, **options)
 
-    def once(layout):
-        m = copy.deepcopy(model)
-        if layout == torch.channels_last:
-            m = m.to(memory_format=layout)
-        return record(m, forward, x, torch.float32, keep, recipe, **options)
+    def once(layout, swapped):
+        return float32_run(model, forward, x, keep, recipe, layout, swapped, **options)
 
-    d = widest(distances(truth, other, full) for other in float32_runs(once, (2,) if slow else (1, 2)))
+    d = widest(distances(truth, other, full) for other in float32_runs(once, (2,) if slow else (1, 2), own))
     held = {n: x[n].int() for n in ("input_ids", "lengths", "plane") if n in x}
     held["batch_size"] = torch.tensor(x["pixels"].shape[:2], dtype=torch.int32)
     if last is not None:
@@ -340,8 +366,7 @@ def make_case(folder, model, forward, x, recipe, full=False, **options):
             held["last/" + n] = x[n].reshape(-1)[-64:].clone()
         for n in [n for n in truth if n.endswith("/logits")]:
             held[n + "_max"] = truth[n].abs().max().reshape(1)
-            at = words("samples", 0, SAMPLES) % np.uint32(truth[n].numel())
-            truth[n] = truth[n].reshape(-1)[torch.from_numpy(at.astype(np.int64))]
+            truth[n] = sampled(truth[n])
         out = {n: v.float() if "/grad/" in n else v for n, v in truth.items() if "/state/" not in n}
         for n, v in truth.items():  # statistics by projection, too: a deep encoder has many
             if "/state/" in n:

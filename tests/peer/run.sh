@@ -2,7 +2,7 @@
 # Compares gridseg with the public implementations: Pillow's pixels, transformers' tokens and models, MONAI's metrics,
 # TensorBoard's reader, the safetensors package. Needs a build with tests (tests/run.sh or cluster/setup.sh --tests).
 #
-#   tests/peer/run.sh [NAME ...]      all, or some: pixels pool tokens safetensors predict train dump batchnorm cris metrics score curves
+#   tests/peer/run.sh [NAME ...]      all, or some: pixels pool tokens safetensors predict train dump batchnorm cris cnn metrics score curves convert published
 #
 # GRIDSEG_PEER_VENV  a Python environment that holds requirements.txt; else build/peer-venv is made (2 to 6 GB, some minutes)
 # GRIDSEG_SHARED     folder of real images, prompts and the CLIP vocabulary (../shared); what needs it skips without
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=${GRIDSEG_BUILD:-$PWD/build}
 export GRIDSEG_SHARED=${GRIDSEG_SHARED:-$PWD/../shared}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=3
-names=${*:-pixels pool tokens safetensors predict train dump batchnorm cris metrics score curves}
+names=${*:-pixels pool tokens safetensors predict train dump batchnorm cris cnn metrics score curves convert published}
 
 venv=${GRIDSEG_PEER_VENV:-$build/peer-venv}
 if [ ! -x "$venv/bin/python" ]; then
@@ -58,9 +58,12 @@ for name in $names; do
     predict) peer predict "$python" tests/peer/predict.py ;;
     train) shared train "$python" tests/peer/train.py ;;
     cris) shared cris "$python" tests/peer/cris.py ;;
+    cnn) peer cnn "$python" tests/peer/cnn.py ;;
     dump) shared dump "$python" tests/peer/dump.py ;;
     batchnorm) peer batchnorm "$python" tests/peer/batchnorm.py ;;
     metrics) shared metrics "$python" tests/peer/metrics.py ;;
+    convert) peer convert "$python" tests/data_prep/convert_weights.py ;;
+    published) peer published "$python" tests/published/test_prove.py ;;
     score) shared score "$python" tests/peer/score.py ;;
     curves) shared curves "$python" tests/peer/curves.py ;;
     *) echo "no peer test '$name'" >&2; failed=$((failed + 1)) ;;

@@ -28,20 +28,23 @@ CLIPSEG = dict(text_config=dict(vocab_size=49408, max_position_embeddings=77, hi
                decoder_num_attention_heads=2, use_complex_transposed_convolution=True)
 
 
-def perturb(m, seed):
-    """Away from zeros, ones and scales so small that logits could not tell right from wrong."""
+def perturb(m, seed, run=None):
+    """Away from zeros and ones, and from scales so small that logits could not tell right from wrong. `run` calls a model that has
+    BatchNorms, whose statistics are then those of what it saw, as in a trained one."""
     stream = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, t in [*m.named_parameters(), *m.named_buffers()]:
-            if not t.is_floating_point():
-                continue
-            noise = torch.randn(t.shape, generator=stream)
-            if name.endswith("running_var"):
-                t.copy_(1 + 0.3 * noise.abs())
-            elif t.ndim <= 1:
-                t.add_(0.1 * noise)
-            elif t.std() < 0.05:
+        for name, t in m.named_parameters():
+            if t.ndim <= 1:
+                t.add_(0.1 * torch.randn(t.shape, generator=stream))
+            elif t.std() < 0.05 and not run:
                 t.mul_(4)
+        if run:
+            for part in m.modules():
+                if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+                    part.momentum = None  # the average of what comes
+            m.train()
+            for _ in range(2):
+                run(m, torch.randn(2, 3, 64, 64, generator=stream))
     return m.eval()
 
 
@@ -55,7 +58,7 @@ def clip_resnet():
         if hasattr(m, name):
             delattr(m, name)
         m.register_buffer(name, torch.tensor(number))
-    perturb(m, 1)
+    perturb(m, 1, lambda m, x: m.encode_image(x))
     m.output_dict = False
     traced = torch.jit.trace(m, (torch.rand(2, 3, 64, 64), torch.randint(1, 49000, (2, 77))), check_trace=False)
     return traced.half()
@@ -70,16 +73,20 @@ def lightning(state, prefix, objects=True):
 
 def make_cnns(folder):
     import timm, torchvision
+
+    def run(m, x):
+        m(x)
+
     import segmentation_models_pytorch as smp
     from safetensors.torch import save_file
     torch.manual_seed(2)
-    torch.save(perturb(torchvision.models.resnet18(weights=None), 2).state_dict(), folder / "resnet18-f37072fd.pth")
+    torch.save(perturb(torchvision.models.resnet18(weights=None), 2, run).state_dict(), folder / "resnet18-f37072fd.pth")
     (folder / "timm-resnet34").mkdir()
-    save_file(perturb(timm.create_model("resnet34", pretrained=False), 3).state_dict(), folder / "timm-resnet34" / "model.safetensors")
+    save_file(perturb(timm.create_model("resnet34", pretrained=False), 3, run).state_dict(), folder / "timm-resnet34" / "model.safetensors")
     plain = dict(encoder_name="resnet18", encoder_weights=None)
-    perturb(smp.UnetPlusPlus(**plain, decoder_channels=(32, 24, 16, 12, 8), classes=3), 4).save_pretrained(folder / "smp-unetpp")
-    torch.save(perturb(smp.DeepLabV3Plus(**plain, decoder_channels=32), 5).state_dict(), folder / "deeplabv3plus-best.pt")
-    unet = perturb(smp.Unet(**plain), 6)
+    perturb(smp.UnetPlusPlus(**plain, decoder_channels=(32, 24, 16, 12, 8), classes=3), 4, run).save_pretrained(folder / "smp-unetpp")
+    torch.save(perturb(smp.DeepLabV3Plus(**plain, decoder_channels=32), 5, run).state_dict(), folder / "deeplabv3plus-best.pt")
+    unet = perturb(smp.Unet(**plain), 6, run)
     torch.save(lightning(unet.state_dict(), "net."), folder / "unet-study.ckpt")
 
 
@@ -94,7 +101,7 @@ def make_clip(folder, vocabulary):
         shutil.copy(vocabulary / name, folder)
         shutil.copy(vocabulary / name, folder / "clipseg-rd64-refined")
     if os.environ.get("MEDVLSM"):
-        cris = perturb(models.cris(CRIS), 8)
+        cris = perturb(models.cris(CRIS), 8, lambda m, x: m(x, torch.arange(1, 155).reshape(2, 77)))
         torch.save({"epoch": 50, "best_iou": 0.7, "state_dict": {f"module.{n}": t for n, t in cris.state_dict().items()},
                     "optimizer": {"state": {}, "param_groups": []}}, folder / "cris_best.pth")
         torch.save(cris.state_dict(), folder / "cris.pt")

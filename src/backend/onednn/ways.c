@@ -9,6 +9,7 @@
 
 #include "backend/onednn/choices.h"
 #include "backend/onednn/depthwise.h"
+#include "backend/onednn/each.h"
 #include "backend/onednn/windows.h"
 
 #include <string.h>
@@ -42,7 +43,7 @@ unsigned conv_ways(const struct plan *p) {
   bool residual = op->direction == FORWARD && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE;
   bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1, single = op->attr.groups == 1, small = true;
   for (int i = 0; i < 2; i++) small &= op->attr.pad[i] <= (w->dim[2 + i] - 1) * op->attr.dilation[i];
-  if (depthwise_apply(op)) ways |= 1u << CONV_OWN;
+  if (depthwise_apply(op) || each_apply(op)) ways |= 1u << CONV_OWN;
   if (single && !residual) ways |= 1u << CONV_BLOCKED;
   if (single && !steps && small && w->dim[2] * w->dim[3] == 1) ways |= 1u << CONV_PRODUCT;
   if ((single || depthwise_apply(op)) && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
@@ -87,9 +88,14 @@ static status_t create_product(struct plan *p) {
   return linear_class.create(p);
 }
 
+static status_t create_own(struct plan *p) {
+  if (windows_apply(&p->op)) return windows_create(p);
+  return depthwise_apply(&p->op) ? depthwise_create(p) : each_create(p);
+}
+
 static status_t create_way(struct plan *p, int way) {
   switch ((conv_way_t)way) {
-  case CONV_OWN: return windows_apply(&p->op) ? windows_create(p) : depthwise_create(p);
+  case CONV_OWN: return create_own(p);
   case CONV_PRODUCT: return create_product(p);
   default: return conv_create_layer(p, (conv_way_t)way);
   }

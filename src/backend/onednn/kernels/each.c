@@ -21,6 +21,10 @@ INLINE void dot_rows(int rows, dtype_t type, const void *x, int64_t at, int64_t 
   int64_t k = 0;
   for (; k < c; k += VL) {
     int64_t n = c - k < VL ? c - k : VL;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) { // of the next rows: each is too short for the processor to see a stream
+      __builtin_prefetch((const char *)x + (at + (r + rows) * c + k) * (type == DTYPE_F32 ? 4 : 2));
+    }
     if (type != DTYPE_F32) {
 #pragma GCC unroll 8
       for (int r = 0; r < rows; r++) v_store(part[r], v_take(x, type, at + r * c + k, n));
@@ -56,12 +60,16 @@ static void dot_line(const struct each_shape *s, struct view x, int64_t line, co
   }
 }
 
+static int64_t kernels_of(const struct each_shape *s) {
+  return s->shared ? 1 : s->batch;
+}
+
 // Rows of w as the kernels want them: [B][groups][c][16] or [B][taps][c], in fp32.
 static void pack(int threads, const struct each_shape *s, struct view w, bool by_tap, float *out) {
   int taps = s->kernel[0] * s->kernel[1];
   int64_t wide = s->groups * VL;
 #pragma omp parallel for num_threads(team(threads, s->batch * s->c * taps)) schedule(static)
-  for (int64_t b = 0; b < s->batch; b++) {
+  for (int64_t b = 0; b < kernels_of(s); b++) {
     if (!by_tap) memset(out + b * wide * s->c, 0, sizeof(float) * (size_t)(wide * s->c));
     for (int64_t k = 0; k < s->c; k++) {
       for (int t = 0; t < taps; t++) {
@@ -72,43 +80,54 @@ static void pack(int threads, const struct each_shape *s, struct view w, bool by
   }
 }
 
-static size_t forward_scratch(const struct each_shape *s) {
-  return sizeof(float) * (size_t)(s->batch * s->groups * VL * (s->c + s->h * s->w));
+enum { STRIP = 32 }; // lines of y that one thread makes in a row
+
+// Floats that one thread needs: T of the lines that a window sees, and a line of y.
+static int64_t strip_floats(const struct each_shape *s) {
+  int64_t n = s->kernel[0] * s->w * s->groups * VL + s->w_out;
+  return (n + VL - 1) / VL * VL;
 }
 
-// One line of y out of the lines of T that its windows see.
-static void gather_line(const struct each_shape *s, const float *t, float bias, int64_t i, struct view y, int64_t to) {
-  int64_t step = s->groups * VL;
-  for (int64_t j = 0; j < s->w_out; j++) {
-    float sum = bias;
-    for (int64_t ky = 0; ky < s->kernel[0]; ky++) {
-      int64_t row = i + ky - s->pad[0];
-      if (row < 0 || row >= s->h) continue;
-      for (int64_t kx = 0; kx < s->kernel[1]; kx++) {
-        int64_t column = j + kx - s->pad[1];
-        if (column >= 0 && column < s->w) sum += t[(row * s->w + column) * step + ky * s->kernel[1] + kx];
-      }
+static size_t forward_scratch(int threads, const struct each_shape *s) {
+  return sizeof(float) * (size_t)(kernels_of(s) * s->groups * VL * s->c + threads * strip_floats(s));
+}
+
+// sum[0,w_out) += T's column of one tap, shifted by its place.
+static void add_tap(const struct each_shape *s, const float *t, int64_t kx, float *sum) {
+  int64_t step = s->groups * VL, shift = kx - s->pad[1], begin = shift < 0 ? -shift : 0, end = s->w - shift;
+  if (end > s->w_out) end = s->w_out;
+  for (int64_t j = begin; j < end; j++) sum[j] += t[(j + shift) * step];
+}
+
+// Lines [begin,end) of y of sample b. Line r of T stays in ring[r % kh] until no window sees it any more.
+static void strip(const struct each_shape *s, struct view x, const float *w, float bias, int64_t b, int64_t begin,
+                  int64_t end, struct view y, float *ring) {
+  int64_t kh = s->kernel[0], kw = s->kernel[1], line = s->w * s->groups * VL, next = begin - s->pad[0];
+  float *sum = ring + kh * line;
+  if (next < 0) next = 0;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t top = i - s->pad[0], bottom = top + kh < s->h ? top + kh : s->h;
+    for (; next < bottom; next++) dot_line(s, x, b * s->h + next, w, ring + next % kh * line);
+    for (int64_t j = 0; j < s->w_out; j++) sum[j] = bias;
+    for (int64_t row = top < 0 ? 0 : top; row < bottom; row++) {
+      for (int64_t kx = 0; kx < kw; kx++) add_tap(s, ring + row % kh * line + (row - top) * kw + kx, kx, sum);
     }
-    v_write_part(y.data, y.type, to + j, 1, v_set(sum));
+    for (int64_t j = 0; j < s->w_out; j += VL) {
+      v_put(y.data, y.type, (b * s->h_out + i) * s->w_out + j, s->w_out - j, v_take(sum, DTYPE_F32, j, s->w_out - j));
+    }
   }
 }
 
 static void forward(int threads, const struct each_shape *s, struct view x, struct view w, struct view bias,
                     struct view y, float *scratch) {
-  int64_t panel = s->groups * VL * s->c, step = s->groups * VL;
-  float *t = scratch + s->batch * panel;
+  int64_t panel = s->groups * VL * s->c, strips = (s->h_out + STRIP - 1) / STRIP;
+  float *rings = scratch + kernels_of(s) * panel;
   pack(threads, s, w, false, scratch);
-#pragma omp parallel num_threads(team(threads, s->batch * s->h * s->w * s->c))
-  {
-#pragma omp for schedule(static)
-    for (int64_t line = 0; line < s->batch * s->h; line++) {
-      dot_line(s, x, line, scratch + line / s->h * panel, t + line * s->w * step);
-    }
-#pragma omp for schedule(static)
-    for (int64_t line = 0; line < s->batch * s->h_out; line++) {
-      int64_t b = line / s->h_out;
-      gather_line(s, t + b * s->h * s->w * step, bias.data ? number(bias, b) : 0, line % s->h_out, y, line * s->w_out);
-    }
+#pragma omp parallel for num_threads(team(threads, s->batch * s->h * s->w * s->c)) schedule(static)
+  for (int64_t task = 0; task < s->batch * strips; task++) {
+    int64_t b = task / strips, kernel = s->shared ? 0 : b, begin = task % strips * STRIP, end = begin + STRIP;
+    strip(s, x, scratch + kernel * panel, bias.data ? number(bias, kernel) : 0, b, begin,
+          end < s->h_out ? end : s->h_out, y, rings + omp_get_thread_num() * strip_floats(s));
   }
 }
 
@@ -181,6 +200,10 @@ INLINE void weight_tile(int taps, int vectors, dtype_t type, const struct each_s
   vf sum[9][2] = {0};
   for (int64_t p = 0; p < n; p++) {
     vf line[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) { // of the next run of pixels
+      __builtin_prefetch((const char *)x + (at + (p + n) * s->c + v * VL) * (type == DTYPE_F32 ? 4 : 2));
+    }
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) line[v] = v_take(x, type, at + p * s->c + v * VL, left);
 #pragma GCC unroll 9
@@ -262,7 +285,7 @@ static void sample_reduce(const struct each_shape *s, int64_t b, const float *su
 static void backward_weight(int threads, const struct each_shape *s, struct view dy, struct view x, struct view dw,
                             struct view db, float *scratch) {
   int64_t padded = (s->c + VL - 1) / VL * VL, chunks = chunks_of(s), pixels = s->h_out * s->w_out;
-  int64_t size = s->kernel[0] * s->kernel[1] * padded;
+  int64_t size = s->kernel[0] * s->kernel[1] * padded, kernels = kernels_of(s), samples = s->batch / kernels;
 #pragma omp parallel num_threads(team(threads, s->batch * s->h * s->w * s->c))
   {
 #pragma omp for schedule(static)
@@ -271,10 +294,10 @@ static void backward_weight(int threads, const struct each_shape *s, struct view
       weight_chunk(s, dy, x, i / chunks, s->h * c / chunks, s->h * (c + 1) / chunks, scratch + i * size);
     }
 #pragma omp for schedule(static)
-    for (int64_t b = 0; b < s->batch; b++) {
-      sample_reduce(s, b, scratch + b * chunks * size, chunks, dw);
+    for (int64_t b = 0; b < kernels; b++) {
+      sample_reduce(s, b, scratch + b * chunks * size, chunks * samples, dw);
       double sum = 0;
-      for (int64_t i = 0; db.data && i < pixels; i++) sum += (double)number(dy, b * pixels + i);
+      for (int64_t i = 0; db.data && i < pixels * samples; i++) sum += (double)number(dy, b * pixels + i);
       if (db.data) v_write_part(db.data, db.type, b, 1, v_set((float)sum));
     }
   }

@@ -173,10 +173,11 @@ struct each_shape {
   int64_t batch, h, w, h_out, w_out, c, groups; // groups: of 16 taps
   int kernel[2];
   int64_t pad[2];
+  bool shared; // all samples have the first one's kernel; not in backward_data
 };
 
 struct each_kernels {
-  size_t (*forward_scratch)(const struct each_shape *s);
+  size_t (*forward_scratch)(int threads, const struct each_shape *s);
   void (*forward)(int threads, const struct each_shape *s, struct view x, struct view w, struct view bias,
                   struct view y, float *scratch);
   size_t (*data_scratch)(const struct each_shape *s);

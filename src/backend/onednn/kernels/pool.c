@@ -67,7 +67,7 @@ INLINE void max_block(int vectors, const struct line *l, int64_t at, const int64
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
         vf x = v_take(l->from, l->from_type, from + v * VL, last);
-        vi better = ~(x <= best[v]) & (best[v] == best[v]); // as in torch: the first that is no number wins
+        vi better = ~(x <= best[v]) & (best[v] <= __builtin_inff()); // as in torch: the first that is no number wins
         best[v] = v_select(better, x, best[v]);
         tap[v] = (better & here) | (~better & tap[v]);
       }

@@ -1,0 +1,118 @@
+// test_model_config.c: config.json of the image-only models: which architecture it tells, what is refused and how. ranks 1, label unit.
+#include "base/file.h"
+#include "base/mem.h"
+#include "models/model.h"
+#include "testing.h"
+
+static char folder[64];
+
+static int make_folder(void **state) {
+  (void)state;
+  (void)snprintf(folder, sizeof folder, "%s", test_folder());
+  return 0;
+}
+
+static int remove_folder(void **state) {
+  (void)state;
+  return file_remove_tree(folder) == OK ? 0 : 1;
+}
+
+static status_t open_text(const char *config, struct model **out) {
+  char path[128];
+  (void)snprintf(path, sizeof path, "%s/config.json", folder);
+  assert_ok(file_write_atomic(path, config, strlen(config)));
+  return model_open(folder, out);
+}
+
+static void architecture(void **state) {
+  (void)state;
+  static const struct {
+    const char *config, *arch;
+  } cases[] = {
+      {"{\"_model_class\": \"Unet\"}", "unet"},
+      {"{\"_model_class\": \"UnetPlusPlus\", \"encoder_name\": \"resnet152\"}", "unetpp"},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"encoder_weights\": \"imagenet\"}", "deeplabv3plus"},
+      {"{\"model_type\": \"unetpp\", \"_model_class\": \"Unet\"}", "unetpp"},
+      {"{\"_model_class\": \"Unet\", \"decoder_use_batchnorm\": true}", "unet"},                 // smp 0.3
+      {"{\"_model_class\": \"Unet\", \"decoder_use_norm\": {\"type\": \"batchnorm\"}}", "unet"}, // smp 0.5
+      {"{\"_model_class\": \"Unet\", \"classes\": 2, \"id2label\": {\"0\": \"a\", \"1\": \"b\"}}", "unet"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct model *m = NULL;
+    assert_ok(open_text(cases[i].config, &m));
+    assert_string_equal(m->arch->name, cases[i].arch);
+    assert_int_equal(m->preprocess.size, 256);
+    int limit = -1, vocabulary = -1;
+    m->arch->text(m->config, &limit, &vocabulary);
+    assert_true(limit == 0 && vocabulary == 0);
+    assert_true(m->arch->is_encoder("encoder.layer1.0.conv1.weight"));
+    assert_false(m->arch->is_encoder("decoder.blocks.0.conv1.0.weight"));
+    model_close(&m);
+  }
+}
+
+static void refusals(void **state) {
+  (void)state;
+  static const struct {
+    const char *config, *says;
+    status_t code;
+  } cases[] = {
+      {"{}", "model_type", ERR_FORMAT},
+      {"{\"_model_class\": \"Linknet\"}", "Linknet", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"encoder_name\": \"vgg16\"}", "vgg16", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"encoder_depth\": 4}", "encoder_depth", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"in_channels\": 1}", "in_channels", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"classes\": 0}", "classes", ERR_FORMAT},
+      {"{\"_model_class\": \"Unet\", \"activation\": \"sigmoid\"}", "activation", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"aux_params\": {\"classes\": 4}}", "aux_params", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"decoder_attention_type\": \"scse\"}", "decoder_attention_type", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"decoder_use_batchnorm\": false}", "decoder_use_batchnorm", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"decoder_use_norm\": {\"type\": \"batchnorm\", \"eps\": 1}}", "decoder_use_norm",
+       ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"decoder_interpolation\": \"bilinear\"}", "bilinear", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"Unet\", \"decoder_channels\": [8, 8, 8, 8]}", "decoder_channels", ERR_FORMAT},
+      {"{\"_model_class\": \"Unet\", \"decoder_channels\": [8, 8, 8, 8, 0]}", "decoder_channels", ERR_FORMAT},
+      {"{\"_model_class\": \"Unet\", \"classes\": 2, \"id2label\": {\"0\": \"a\"}}", "id2label", ERR_FORMAT},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"encoder_output_stride\": 12}", "encoder_output_stride",
+       ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"decoder_atrous_rates\": [1, 2]}", "decoder_atrous_rates", ERR_FORMAT},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"decoder_aspp_separable\": false}", "separable", ERR_UNSUPPORTED},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"decoder_aspp_dropout\": 1}", "decoder_aspp_dropout", ERR_FORMAT},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"upsampling\": 2}", "upsampling", ERR_UNSUPPORTED},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct model *m = NULL;
+    assert_fails(cases[i].code, open_text(cases[i].config, &m), cases[i].says, "config.json");
+    assert_null(m);
+  }
+}
+
+static void sizes(void **state) {
+  (void)state;
+  static const struct {
+    const char *config;
+    int64_t good, bad;
+  } cases[] = {
+      {"{\"_model_class\": \"Unet\"}", 96, 80},
+      {"{\"_model_class\": \"UnetPlusPlus\"}", 32, 16},
+      {"{\"_model_class\": \"DeepLabV3Plus\"}", 80, 72},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"encoder_output_stride\": 8}", 72, 68},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct model *m = NULL;
+    assert_ok(open_text(cases[i].config, &m));
+    assert_ok(m->arch->check_size(m->config, cases[i].good));
+    assert_fails(ERR_ARG, m->arch->check_size(m->config, cases[i].bad), "divides");
+    assert_fails(ERR_ARG, m->arch->check_size(m->config, 0), "divides");
+    model_close(&m);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(architecture),
+      cmocka_unit_test(refusals),
+      cmocka_unit_test(sizes),
+  };
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
