@@ -140,7 +140,7 @@ def make_full(out):
     m, x = rule.draw_weights(build(PUBLISHED["config"])), make_inputs(PUBLISHED)
     first = {"first/" + n: m.state_dict()[n].reshape(-1)[:8].clone() for n in FIRST}
     write_config(folder, PUBLISHED)
-    rule.make_case(folder, m, forward, x, RECIPE_FULL, full=True, versions=VERSIONS)
+    rule.make_case(folder, m, forward, x, RECIPE_FULL, full=True, versions=VERSIONS, own=False)
     extend(folder, first)
 
 
