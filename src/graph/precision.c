@@ -16,7 +16,7 @@ static bool is_product(op_kind_t kind) {
 }
 
 static bool is_picture_sum(const struct node *n) {
-  return n->op.kind == OP_ADD && n->out[0]->desc.rank == 4;
+  return n->op.kind == OP_ADD && n->out[0] && n->out[0]->desc.rank == 4;
 }
 
 static takes_t takes(const struct node *n, int slot) {
