@@ -90,7 +90,7 @@ static struct place place_of(double start, double zoom, int side, int i) {
 }
 
 static uint8_t rounded(double x) {
-  return x <= 0 ? 0 : x >= 255 ? 255 : (uint8_t)(x + 0.5);
+  return x <= 0 ? 0 : x >= 255 ? 255 : (uint8_t)lround(x);
 }
 
 static uint8_t value_at(const uint8_t *in, size_t row, size_t each, size_t c, const struct place *y,

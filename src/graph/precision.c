@@ -1,5 +1,6 @@
 // precision.c: bf16 where the arithmetic is. Products, convolutions and attention read bf16 and sum in fp32; sums along
-// the residual stream, norms, losses, statistics and gradients of weights stay fp32. A result is written as bf16 when all
+// the residual stream of tokens, norms, losses, statistics and gradients of weights stay fp32. Sums of pictures, between the
+// convolutions and BatchNorms of a ResNet, are rounded as those round what they write. A result is written as bf16 when all
 // who read it take bf16; else it is fp32, and those who want bf16 read one cast of it.
 #include "graph/graph.h"
 
@@ -14,8 +15,13 @@ static bool is_product(op_kind_t kind) {
   return kind == OP_LINEAR || kind == OP_CONV || kind == OP_CONV_TRANSPOSE;
 }
 
+static bool is_picture_sum(const struct node *n) {
+  return n->op.kind == OP_ADD && n->out[0] && n->out[0]->desc.rank == 4;
+}
+
 static takes_t takes(const struct node *n, int slot) {
   if (n->in[slot]->desc.dtype != DTYPE_F32) return TAKES_ITS_OWN; // ids, pixels, masks
+  if (is_picture_sum(n)) return TAKES_ANY;
   switch (n->op.kind) {
   case OP_LINEAR:
   case OP_CONV:
@@ -41,6 +47,7 @@ static takes_t takes(const struct node *n, int slot) {
 static bool may_write_bf16(const struct node *n, int slot) {
   if (n->out[slot]->desc.dtype != DTYPE_F32) return false;
   if (is_product(n->op.kind)) return n->op.direction != BACKWARD_WEIGHT;
+  if (is_picture_sum(n)) return true;
   switch (n->op.kind) {
   case OP_ATTENTION: return n->op.direction != FORWARD || slot == 0;
   case OP_ACTIVATION:

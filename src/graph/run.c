@@ -82,7 +82,7 @@ status_t executable_run(struct executable *e, void *arena, struct stream *stream
   e->runs++;
   for (size_t s = 0; s < e->steps; s++) {
     struct step *step = &e->step[s];
-    void *operand[OPERANDS];
+    void *operand[OPERANDS] = {NULL};
     int count = step->op.inputs + step->op.outputs;
     for (int k = 0; k < count; k++) {
       operand[k] = step->operand[k] < 0 ? NULL : memory_of(e, step->operand[k], arena);

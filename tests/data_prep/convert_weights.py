@@ -196,7 +196,7 @@ def test_hostile(folder, files):
     assert not marker.exists(), "a file has run a command"
     storage = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00" \
               b"\x00\x00cpuK\x04tQK\x00(M\xff\x7fM\xff\x7ft(M\xff\x7fK\x01t\x89ccollections\nOrderedDict\n)Rt R."
-    refused("beyond.pt", scripted(storage.replace(b"t R", b"tR"), {"0": bytes(16)}), "beyond.pt")
+    refused("beyond.pt", scripted(storage.replace(b"t R", b"tR"), {"0": bytes(16)}), "out of bounds")
     refused("lies.pt", scripted(storage.replace(b"t R", b"tR"), {"0": bytes(8)}), "8 bytes, wanted 16")
     refused("inside.pt", scripted(b"\x80\x02c__torch__.m\nM\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb."), "without end")
     refused("empty.pth", lambda p: p.write_bytes(b""), "empty.pth")

@@ -230,6 +230,10 @@ static void check_evaluation(struct parity *t, double bound) {
   mem_free(&all);
 }
 
+// What sixteen projections say of a distance has a standard deviation of 18%, of ours as of torch's: of a hundred tensors some would be
+// out by that alone.
+#define PROJECTION_SLACK 1.25
+
 // The L2 distance of `met` from a golden tensor that is whole, or norm and projections; *size gets the truth's norm.
 static double distance(const struct parity *t, const char *golden, const char *name, const float *met, int64_t count,
                        double *size) {
@@ -240,7 +244,7 @@ static double distance(const struct parity *t, const char *golden, const char *n
     double projected[1 + GENERATED_PROJECTIONS];
     generated_project(name, met, count, projected);
     for (int k = 1; k < held; k++) apart += (projected[k] - want[k]) * (projected[k] - want[k]);
-    apart = sqrt(apart / GENERATED_PROJECTIONS);
+    apart = sqrt(apart / GENERATED_PROJECTIONS) / PROJECTION_SLACK;
     *size = want[0];
   } else {
     assert_int_equal(held, count);

@@ -1,4 +1,5 @@
-// test_model_config.c: config.json of the image-only models: which architecture it tells, what is refused and how. ranks 1, label unit.
+// test_model_config.c: config.json of the image-only models: which architecture it tells, what is refused and how, and how many
+// tensors and parameters the graph of a published size declares (segmentation_models_pytorch 0.6.0's counts). ranks 1, label unit.
 #include "base/file.h"
 #include "base/mem.h"
 #include "models/model.h"
@@ -108,8 +109,60 @@ static void sizes(void **state) {
   }
 }
 
+static bool everything(const void *context, const char *parameter) {
+  (void)context;
+  (void)parameter;
+  return true;
+}
+
+// The graph in training and in evaluation: the same tensors, logits of the picture's size for each class.
+static void graphs(void **state) {
+  (void)state;
+  static const struct {
+    const char *config;
+    int64_t size, planes;
+    int tensors; // with the three buffers of each BatchNorm
+    int64_t parameters;
+  } cases[] = {
+      {"{\"_model_class\": \"Unet\", \"encoder_name\": \"resnet50\"}", 256, 1, 380, 32521105},
+      {"{\"_model_class\": \"UnetPlusPlus\", \"encoder_name\": \"resnet50\"}", 256, 1, 452, 48985745},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"encoder_name\": \"resnet50\"}", 256, 1, 379, 26677585},
+      {"{\"_model_class\": \"Unet\", \"encoder_name\": \"resnet101\", \"classes\": 17}", 64, 17, 686, 51515553},
+      {"{\"_model_class\": \"UnetPlusPlus\", \"encoder_name\": \"resnet152\"}", 32, 1, 1064, 83621521},
+      {"{\"_model_class\": \"DeepLabV3Plus\", \"encoder_name\": \"resnet18\", \"encoder_output_stride\": 8, "
+       "\"classes\": 2}",
+       72, 2, 181, 12329554},
+  };
+  for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+    struct model *m = NULL;
+    struct graph *g = NULL;
+    int64_t size = cases[i / 2].size, planes = cases[i / 2].planes, parameters = 0;
+    int tensors = 0;
+    assert_ok(open_text(cases[i / 2].config, &m));
+    assert_ok(graph_create(DTYPE_F32, &g));
+    struct net net = {.g = g, .trained = everything, .training = i % 2 != 0};
+    struct model_spec spec = {.batch = 2, .size = size};
+    const struct value *logits = m->arch->build(&net, m->config, &spec, &m->preprocess);
+    assert_ok(graph_status(g));
+    assert_non_null(logits);
+    assert_int_equal(logits->desc.rank, planes > 1 ? 4 : 3);
+    assert_int_equal(desc_count(&logits->desc), 2 * size * size * planes);
+    for (size_t k = 0; k < g->values; k++) {
+      const struct value *v = g->value[k];
+      if (v->kind != VALUE_PARAMETER) continue;
+      tensors++;
+      if (v->trained) parameters += desc_count(&v->desc);
+    }
+    assert_int_equal(tensors, cases[i / 2].tensors);
+    assert_int_equal(parameters, cases[i / 2].parameters);
+    graph_destroy(&g);
+    model_close(&m);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(graphs),
       cmocka_unit_test(architecture),
       cmocka_unit_test(refusals),
       cmocka_unit_test(sizes),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """UNet, UNet++ and DeepLabV3+ there and back: what segmentation_models_pytorch saves is finetuned by `gridseg train`; the checkpoint loads
 with smp.from_pretrained, every tensor in its place, and gives the logits that `gridseg predict` gives, for one plane and for several.
-No arguments; GRIDSEG names the program."""
-import json, pathlib, tempfile
+Arguments: some of the MODELS, else all; GRIDSEG names the program."""
+import json, pathlib, sys, tempfile
 
 import segmentation_models_pytorch as smp
 import torch
@@ -15,7 +15,7 @@ SMALL = (16, 12, 8, 8, 4)
 MODELS = {
     "unet": lambda: smp.Unet("resnet18", encoder_weights=None, decoder_channels=SMALL),
     "unetpp": lambda: smp.UnetPlusPlus("resnet18", encoder_weights=None, decoder_channels=SMALL),
-    "deeplabv3plus": lambda: smp.DeepLabV3Plus("resnet50", encoder_weights=None, decoder_channels=24),
+    "deeplabv3plus": lambda: smp.DeepLabV3Plus("resnet18", encoder_weights=None, decoder_channels=24),
     "planes": lambda: smp.Unet("resnet34", encoder_weights=None, decoder_channels=SMALL, classes=3),
 }
 LABELS = ("polyp", "disc", "left ventricle")
@@ -48,10 +48,10 @@ with tempfile.TemporaryDirectory() as name:
     for split in ("train", "val"):
         common.gridseg("pack", "--dataset", "study", "--source", work / "data", "--split", split, "--size", SIZE, "--out",
                        work / "pools", "--name", "discs")
-    for kind, make in MODELS.items():
+    for kind in sys.argv[1:] or MODELS:
         torch.manual_seed(3)
         folder = work / kind
-        make().save_pretrained(folder / "model")
+        MODELS[kind]().save_pretrained(folder / "model")
         if kind == "planes":
             config = json.loads((folder / "model" / "config.json").read_text())
             config["id2label"] = {str(i): label for i, label in enumerate(LABELS)}

@@ -29,7 +29,10 @@ if [ -z "$GRIDSEG" ]; then echo "no gridseg under $build: build it first (tests/
 venv=${GRIDSEG_PEER_VENV:-$build/peer-venv}
 if [ ! -x "$venv/bin/python" ]; then
   echo "making $venv" >&2
-  python3 -m venv "$venv" && "$venv/bin/python" -m pip install -q -r tests/peer/requirements.txt ||
-    { rm -rf "$venv"; echo "$venv cannot be made (Debian: python3-venv)" >&2; exit 1; }
+  if ! { python3 -m venv "$venv" && "$venv/bin/python" -m pip install -q -r tests/peer/requirements.txt; }; then
+    rm -rf "$venv"
+    echo "$venv cannot be made (Debian: python3-venv)" >&2
+    exit 1
+  fi
 fi
 exec "$venv/bin/python" tests/published/prove.py "$folder"
