@@ -343,6 +343,14 @@ static void check_statistics(const struct parity *t, const char *mode) {
   assert_int_equal(compared, count_golden(t, name));
 }
 
+// Steps amplify rounding. The sanitizers' build has the plain kernels, which sum in another order than those that the bounds are held
+// with elsewhere: there, losses after the first step may be twice as far.
+#ifdef __SANITIZE_ADDRESS__
+enum { DRIFT = 2 };
+#else
+enum { DRIFT = 1 };
+#endif
+
 static void check_training(struct parity *t, const char *mode) {
   char name[NAME];
   int64_t count, two;
@@ -355,7 +363,7 @@ static void check_training(struct parity *t, const char *mode) {
   assert_ok(optimizer_create(t->net, t->backend, &adam, &o));
   for (int64_t step = 0; step < count; step++) {
     assert_ok(network_step(t->net, t->sample, t->batch, 1.0 / t->batch, step, NULL, t->loss, t->sums, t->logits));
-    double met = 0, norm, allowed = fmax(1e-5 * fabs(want[step]), excused);
+    double met = 0, norm, allowed = fmax(1e-5 * fabs(want[step]), excused) * (step ? DRIFT : 1);
     for (int i = 0; i < t->batch; i++) met += (double)t->loss[i] / t->batch;
     if (!(fabs(met - want[step]) <= allowed)) {
       fail_msg("%s %s: loss %.9g before step %d, wanted %.9g, allowed %g apart", t->golden, mode, met, (int)step,
