@@ -1,9 +1,10 @@
 #!/bin/bash
 # Everything that needs Debian packages only: sets up, builds, tests. From a fresh clone, and again.
 #
-#   tests/run.sh [STEP ...]      all steps, or some of: static unit sanitize valgrind files fuzz onednn3
+#   tests/run.sh [STEP ...]      some of: static unit sanitize valgrind files fuzz onednn3 (all of these without STEP), and
+#                                long: CRIS and the CNNs of the published sizes, minutes and 8 GB
 #
-# GRIDSEG_FUZZ_SECONDS  seconds a fuzz target (60)        CMAKE_PREFIX_PATH  the site's libraries: nothing is installed
+# GRIDSEG_FUZZ_SECONDS  seconds a fuzz target (30)        CMAKE_PREFIX_PATH  the site's libraries: nothing is installed
 # GRIDSEG_JOBS          builds and tests at once (cores)  GRIDSEG_SHARED     real data (../shared); without it those tests skip
 #
 # The last line counts what ran: `N passed, N failed, N skipped`. Exit code 0 when nothing failed.
@@ -86,13 +87,16 @@ for step in $steps; do
       check tidy tests/static/tidy.sh build
       ;;
     unit)
-      run_ctest build ""
+      run_ctest build "" -LE long
+      ;;
+    long)
+      run_ctest build "" -L long
       ;;
     sanitize)
       export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
       export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
-      # Tests labelled slow or static add nothing under the sanitizers.
-      build sanitize && run_ctest build-sanitize sanitize: -LE 'slow|static|nosan'
+      # Tests labelled slow, long or static add nothing under the sanitizers.
+      build sanitize && run_ctest build-sanitize sanitize: -LE 'slow|long|static|nosan'
       unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
       ;;
     valgrind)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target of BUILD/tests/fuzz for GRIDSEG_FUZZ_SECONDS (60) each, two at a time, from the seeds in the repository.
+# Runs every fuzz target of BUILD/tests/fuzz for GRIDSEG_FUZZ_SECONDS (30) each, two at a time, from the seeds in the repository.
 #
 #   tests/fuzz/run.sh BUILD
 #
@@ -7,7 +7,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)/tests/fuzz
-seconds=${GRIDSEG_FUZZ_SECONDS:-60}
+seconds=${GRIDSEG_FUZZ_SECONDS:-30}
 export ASAN_OPTIONS=fast_unwind_on_malloc=1:detect_leaks=1:allocator_may_return_null=1
 export LSAN_OPTIONS=suppressions=$here/../lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
