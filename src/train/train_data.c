@@ -130,6 +130,7 @@ status_t trainer_open_data(struct trainer *t) {
   status_t st = features_fill(t->features);
   if (st == ERR_PREEMPTED) {
     t->together = true;
+    if (stop_reason()[0]) log_info("stopped by %s", stop_reason());
     if (comm_rank(t->comm) == 0) (void)trainer_write_status(t, "preempted");
   }
   return st;
