@@ -132,7 +132,8 @@ def make_tiny(name, case, out):
                         dict(do_normalize=True, do_rescale=True, do_resize=True, image_mean=list(MEAN), image_std=list(STD),
                              resample=2, rescale_factor=1 / 255, size=dict(height=case["size"], width=case["size"])))
     rule.make_case(folder, m, forward, x, RECIPE, modes=MODES, versions=VERSIONS, last=case.get("last_mask"))
-    extend(folder, {n: v if v.dtype == torch.int32 else v.float() for n, v in edited(m, x).items()})
+    more = edited(m, x) if name == "a" else {}
+    extend(folder, {n: v if v.dtype == torch.int32 else v.float() for n, v in more.items()})
 
 
 def make_full(out):
