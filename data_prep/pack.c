@@ -14,7 +14,8 @@
 
 static const char usage[] =
     "usage: gridseg pack --dataset study|folder|csv --source DIR --split S --size N --out ROOT\n"
-    "                    [--name NAME] [--shards N] [--prompt TEXT] [--exif apply] [--threads N] [--force]\n"
+    "                    [--name NAME] [--class NAME] [--shards N] [--prompt TEXT] [--exif apply] [--threads N] "
+    "[--force]\n"
     "Decode, resize and check a dataset and write it as pool ROOT/NAME/SPLIT/SIZE.\n"
     "  --dataset study   DIR/images, DIR/masks, DIR/anns/SPLIT.json (img_name, mask_name, prompts p0..p9)\n"
     "  --dataset folder  DIR/images and DIR/masks, matched by the stem of the file names\n"
@@ -22,6 +23,8 @@ static const char usage[] =
     "  --split S         name of the split; for study and csv also the file that lists it\n"
     "  --size N          side of the packed pictures in pixels (CLIPSeg 352, CRIS 416)\n"
     "  --name NAME       name of the dataset in ROOT (default: the name of the source folder)\n"
+    "  --class NAME      what all masks are about: the plane of a model with several (default: a csv's column; the\n"
+    "                    study's name for its own data sets; the masks' sub-folder; else the source folder's name)\n"
     "  --shards N        number of files (default: one for each GiB)\n"
     "  --prompt TEXT     prompt p1 for samples that bring none (folder, csv)\n"
     "  --exif apply      turn pictures by their EXIF orientation (default: ignored, as the study's loader does)\n"
@@ -29,7 +32,7 @@ static const char usage[] =
     "  --force           replace a pool that was packed from other files or in another way\n";
 
 struct arguments {
-  const char *dataset, *source, *prompt;
+  const char *dataset, *source, *prompt, *class_name;
   struct pack_options options;
   char *name; // owned, when it was derived
   int help;
@@ -44,6 +47,10 @@ static status_t set_option(struct arguments *a, int option, const char *value) {
   case 'o': o->root = value; break;
   case 'n': o->name = value; break;
   case 't': a->prompt = value; break;
+  case 'l':
+    if (!*value) return FAIL(ERR_ARG, "--class is empty; wanted what the masks are about");
+    a->class_name = value;
+    break;
   case 'f': o->force = 1; break;
   case 'h': a->help = 1; break;
   case 'z': return parse_small("--size", value, 1, 4096, &o->size);
@@ -60,19 +67,14 @@ static status_t set_option(struct arguments *a, int option, const char *value) {
 }
 
 static status_t parse(int argc, char **argv, struct arguments *a) {
-  static const struct option options[] = {{"dataset", required_argument, NULL, 'd'},
-                                          {"source", required_argument, NULL, 's'},
-                                          {"split", required_argument, NULL, 'p'},
-                                          {"size", required_argument, NULL, 'z'},
-                                          {"out", required_argument, NULL, 'o'},
-                                          {"name", required_argument, NULL, 'n'},
-                                          {"shards", required_argument, NULL, 'c'},
-                                          {"prompt", required_argument, NULL, 't'},
-                                          {"exif", required_argument, NULL, 'x'},
-                                          {"threads", required_argument, NULL, 'j'},
-                                          {"force", no_argument, NULL, 'f'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+  static const struct option options[] = {
+      {"dataset", required_argument, NULL, 'd'}, {"source", required_argument, NULL, 's'},
+      {"split", required_argument, NULL, 'p'},   {"size", required_argument, NULL, 'z'},
+      {"out", required_argument, NULL, 'o'},     {"name", required_argument, NULL, 'n'},
+      {"class", required_argument, NULL, 'l'},   {"shards", required_argument, NULL, 'c'},
+      {"prompt", required_argument, NULL, 't'},  {"exif", required_argument, NULL, 'x'},
+      {"threads", required_argument, NULL, 'j'}, {"force", no_argument, NULL, 'f'},
+      {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
   int option;
   optind = 0; // glibc: start anew, whatever was parsed before
   while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) TRY(set_option(a, option, optarg));
@@ -129,7 +131,7 @@ static status_t read_source(const struct arguments *a, struct source *out) {
     st = FAIL(ERR_ARG, "--dataset is '%s'; wanted study, folder or csv", a->dataset);
   }
   free(path);
-  return st;
+  return st == OK && a->class_name ? source_set_class(out, a->class_name) : st;
 }
 
 // *same: the pool is there and was packed from the same. Something else in its place is refused.

@@ -213,3 +213,11 @@ status_t source_complete(struct source *s, const char *where, const char *name) 
   }
   return sort_kinds(s);
 }
+
+status_t source_set_class(struct source *s, const char *class_name) {
+  for (size_t i = 0; i < s->samples; i++) {
+    mem_free(&s->sample[i].class_name);
+    TRY(mem_copy_text(&s->sample[i].class_name, class_name));
+  }
+  return OK;
+}

@@ -35,7 +35,7 @@ void source_sample_free(struct source_sample *sample); // what it points to
 // The study's layout: DIR/images, DIR/masks, DIR/anns/SPLIT.json, a list of objects with img_name, mask_name and
 // prompts (p0..p9, each a text or a list of texts). A pair listed twice is kept once and reported. Where the words of a
 // kind come from is the table of source_study.c, or DIR/prompt_source.json ({"p2": "metadata", ...}) where that is
-// there.
+// there. The classes of the study's own data sets (polyp, foot_ulcer, ...) are known there by the folder's name.
 status_t source_read_study(const char *folder, const char *split, struct source *out);
 // DIR/images and DIR/masks matched by stem; a picture without a partner is refused by name. `prompt` (may be NULL)
 // becomes p1 of all samples.
@@ -56,6 +56,8 @@ status_t source_check_name(const char *where, const char *name);
 // (CAMUS, CheXpert), else the image. Class: the mask's sub-folder; else what follows the image's stem in the mask's
 // name where an image has several masks; else `name` of the dataset.
 status_t source_complete(struct source *s, const char *where, const char *name);
+// One class for all samples, whatever the layout said.
+status_t source_set_class(struct source *s, const char *class_name);
 const struct source_wordings *source_wordings_of(const struct source_sample *sample, size_t kind);
 
 #endif

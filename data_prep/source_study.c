@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 // Where the words of p0..p9 come from, by data set, read from the study's annotation files. What describes the lesion
@@ -24,6 +25,47 @@ static prompt_source_t table_source(const char *dataset, const char *kind) {
   if (kind[0] != 'p' || kind[1] < '0' || kind[1] > '9' || kind[2]) return PROMPT_PERSON;
   char letter = scheme[i].letters[kind[1] - '0'];
   return letter == 'c' ? PROMPT_CLASS : letter == 'm' ? PROMPT_METADATA : PROMPT_GROUND_TRUTH;
+}
+
+// What a data set's masks are about, as the study names its classes (src/utils/configs.py): the planes of its pooled CNNs.
+// Where a data set is about several, the mask's folder or the end of its stem tells.
+static const struct {
+  const char *dataset, *mask, *class_name; // `dataset`: the end of its name; `mask`: "" for all, "FOLDER/", or the end
+} study_class[] = {{"_polyp", "", "polyp"},
+                   {"dfu", "", "foot_ulcer"},
+                   {"isic", "", "skin_cancer"},
+                   {"camus", "mask_1/", "ventricle"},
+                   {"camus", "mask_2/", "myocardium"},
+                   {"camus", "mask_3/", "atrium"},
+                   {"busi", "", "tumor"},
+                   {"chexlocalize", "_airspace_opacity", "airspace_opacity"},
+                   {"chexlocalize", "_atelectasis", "atelectasis"},
+                   {"chexlocalize", "_cardiomegaly", "cardiomegaly"},
+                   {"chexlocalize", "_consolidation", "consolidation"},
+                   {"chexlocalize", "_edema", "edema"},
+                   {"chexlocalize", "_enlarged_cardiomediastinum", "enlarged_cardiomediastinum"},
+                   {"chexlocalize", "_lung_lesion", "lung_lesion"},
+                   {"chexlocalize", "_pleural_effusion", "pleural_effusion"},
+                   {"chexlocalize", "_pneumothorax", "pneumothorax"},
+                   {"chexlocalize", "_support_devices", "support_devices"}};
+
+static bool ends_with(const char *text, size_t length, const char *end) {
+  size_t n = strlen(end);
+  return length >= n && strncmp(text + length - n, end, n) == 0;
+}
+
+// NULL: none of the study's.
+static const char *class_of(const char *dataset, const char *mask) {
+  const char *dot = strrchr(mask, '.');
+  size_t stem = dot ? (size_t)(dot - mask) : strlen(mask);
+  for (size_t i = 0; i < sizeof study_class / sizeof *study_class; i++) {
+    const char *part = study_class[i].mask;
+    size_t n = strlen(part);
+    if (!ends_with(dataset, strlen(dataset), study_class[i].dataset)) continue;
+    if (n && part[n - 1] == '/' ? strncmp(mask, part, n) == 0 : ends_with(mask, stem, part))
+      return study_class[i].class_name;
+  }
+  return NULL;
 }
 
 struct study {
@@ -72,6 +114,8 @@ static status_t add_entry(const struct study *st, struct source *s, size_t entry
   TRY(source_check_name(st->file, image));
   TRY(source_check_name(st->file, mask));
   TRY(source_add(s, st->images, image, st->masks, mask));
+  const char *class_name = class_of(st->dataset, mask);
+  if (class_name) TRY(mem_copy_text(&s->sample[s->samples - 1].class_name, class_name));
   TRY(json_get(object, st->file, "prompts", JSON_OBJECT, &prompts));
   json_object_foreach(prompts, kind, value) TRY(add_prompt(st, s, entry, kind, value));
   return OK;

@@ -333,14 +333,7 @@ int64_t clipseg_text_width(const void *config) {
 
 const struct model_arch clipseg_arch = {
     .name = "clipseg",
-    .recipe = {.size = 352,
-               .mean = {0.485, 0.456, 0.406}, // the published preprocessor_config.json: ImageNet's, not CLIP's
-               .std = {0.229, 0.224, 0.225},
-               .lr = 2e-3,
-               .weight_decay = 1e-3,
-               .threshold = 0.5,
-               .batch = 128,
-               .plateau = true},
+    .recipe = CLIPSEG_RECIPE,
     .configure = configure,
     .release = release,
     .check_size = check_size,

@@ -74,14 +74,7 @@ static struct value *build(struct net *n, const void *config, const struct model
 
 const struct model_arch coop_arch = {
     .name = "coop",
-    .recipe = {.size = 352,
-               .mean = {0.485, 0.456, 0.406}, // CLIPSeg's
-               .std = {0.229, 0.224, 0.225},
-               .lr = 2e-3,
-               .weight_decay = 1e-3,
-               .threshold = 0.5,
-               .batch = 128,
-               .plateau = true},
+    .recipe = CLIPSEG_RECIPE,
     .configure = configure,
     .release = release,
     .check_size = check_size,

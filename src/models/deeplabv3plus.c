@@ -59,10 +59,6 @@ done:
   return st;
 }
 
-static void release(void **config) {
-  mem_free(config);
-}
-
 static status_t check_size(const void *config, int64_t size) {
   const struct deeplab *c = config;
   return smp_check_size("DeepLabV3+", size, c->stride);
@@ -153,7 +149,7 @@ const struct model_arch deeplabv3plus_arch = {
     .name = "deeplabv3plus",
     .recipe = SMP_RECIPE,
     .configure = configure,
-    .release = release,
+    .release = smp_release,
     .check_size = check_size,
     .build = build,
     .text = smp_text,

@@ -32,8 +32,7 @@ const struct model_arch *model_arch_find(const char *name) {
 }
 
 // Everything beside the weights that makes a directory a model; what is absent is left out.
-static const char *const files[] = {"preprocessor_config.json",
-                                    "vocab.json",
+static const char *const files[] = {"vocab.json",
                                     "merges.txt",
                                     "bpe_simple_vocab_16e6.txt.gz",
                                     "vocab.txt",
@@ -81,6 +80,7 @@ static status_t read_preprocess(struct model *m) {
   TRY_GOTO(file_join(&path, m->directory, "preprocessor_config.json"), done);
   if (!file_exists(path)) goto done;
   TRY_GOTO(json_read(path, &config), done);
+  if (!json_is_object(config)) FAIL_GOTO(done, ERR_FORMAT, "%s must be an object", path);
   TRY_GOTO(read_size(config, path, &m->preprocess.size), done);
   TRY_GOTO(read_triple(config, path, "image_mean", m->preprocess.mean), done);
   TRY_GOTO(read_triple(config, path, "image_std", m->preprocess.std), done);
@@ -156,11 +156,41 @@ static status_t copy_file(const char *from, const char *to) {
   return st;
 }
 
-status_t model_copy_files(const struct model *model, const char *directory) {
+static json_t *triple(const double v[3]) {
+  return json_pack("[f,f,f]", v[0], v[1], v[2]);
+}
+
+// As the directory has it, with the size that masks were learnt at; where it has none, what transformers' AutoImageProcessor reads.
+static status_t write_preprocess(const struct model *m, int size, const char *directory) {
+  status_t st = OK;
+  char *from = NULL, *to = NULL;
+  json_t *config = NULL;
+  TRY_GOTO(file_join(&from, m->directory, "preprocessor_config.json"), done);
+  TRY_GOTO(file_join(&to, directory, "preprocessor_config.json"), done);
+  if (file_exists(from)) {
+    TRY_GOTO(json_read(from, &config), done);
+  } else {
+    config = json_pack("{s:s,s:b,s:b,s:f,s:b,s:i}", "image_processor_type", "ViTImageProcessor", "do_resize", true,
+                       "do_rescale", true, "rescale_factor", 1 / 255.0, "do_normalize", true, "resample", 2);
+  }
+  if (m->preprocess.size != size || !file_exists(from))
+    TRY_GOTO(json_put(config, "size", json_pack("{s:i,s:i}", "height", size, "width", size)), done);
+  TRY_GOTO(json_put(config, "image_mean", triple(m->preprocess.mean)), done);
+  TRY_GOTO(json_put(config, "image_std", triple(m->preprocess.std)), done);
+  TRY_GOTO(json_write(to, config), done);
+done:
+  json_decref(config);
+  mem_free(&to);
+  mem_free(&from);
+  return st;
+}
+
+status_t model_copy_files(const struct model *model, int size, const char *directory) {
   status_t st = OK;
   char *from = NULL, *to = NULL;
   TRY_GOTO(file_join(&to, directory, "config.json"), done);
   TRY_GOTO(json_write(to, model->config_json), done);
+  TRY_GOTO(write_preprocess(model, size, directory), done);
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     mem_free(&from);
     mem_free(&to);

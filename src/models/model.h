@@ -69,8 +69,9 @@ struct model {
 // Symbolic links (the hub cache) are followed.
 status_t model_open(const char *directory, struct model **out);
 void model_close(struct model **model);
-// Copy what makes the directory a model besides weights (config, preprocessor, tokenizer files) into `directory`.
-status_t model_copy_files(const struct model *model, const char *directory);
+// Copy what makes the directory a model besides weights (config, preprocessor, tokenizer files) into `directory`; its
+// preprocessor_config.json says `size`, the side of the pictures that the model runs at from now on.
+status_t model_copy_files(const struct model *model, int size, const char *directory);
 // Does the model take prompts?
 bool model_has_text(const struct model *model);
 // Which of `planes` of the output is about a class: 0 where there is one, else by config.json's "id2label"; -1 when it is none.

@@ -1,6 +1,8 @@
 // smp.c: what the models of segmentation_models_pytorch share.
 #include "models/smp.h"
 
+#include "base/mem.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -77,11 +79,12 @@ static status_t check_norm(const json_t *config, const char *where, const char *
   return FAIL(ERR_UNSUPPORTED, "%s: '%s' must be \"batchnorm\" or true, without settings of its own", where, key);
 }
 
-status_t smp_unet_channels(const json_t *config, const char *where, int64_t out[SMP_DEPTH]) {
+static status_t read_unet(const json_t *config, const char *where, struct smp_unet *c) {
   static const int64_t standard[SMP_DEPTH] = {256, 128, 64, 32, 16};
   const char *how;
-  memcpy(out, standard, sizeof standard);
-  TRY(smp_integers(config, where, "decoder_channels", SMP_DEPTH, 1, 1 << 14, out));
+  memcpy(c->channels, standard, sizeof standard);
+  TRY(smp_configure(config, where, &c->smp));
+  TRY(smp_integers(config, where, "decoder_channels", SMP_DEPTH, 1, 1 << 14, c->channels));
   TRY(check_norm(config, where, "decoder_use_norm"));
   TRY(check_norm(config, where, "decoder_use_batchnorm"));
   TRY(want_absent(config, where, "decoder_attention_type", "attention in this decoder"));
@@ -89,6 +92,22 @@ status_t smp_unet_channels(const json_t *config, const char *where, int64_t out[
   if (strcmp(how, "nearest") != 0)
     return FAIL(ERR_UNSUPPORTED, "%s: decoder_interpolation must be nearest, met '%s'", where, how);
   return OK;
+}
+
+status_t smp_unet_configure(const json_t *config, const char *where, void **out) {
+  struct smp_unet *c = NULL;
+  TRY(mem_alloc(&c, 1, sizeof *c));
+  status_t st = read_unet(config, where, c);
+  if (st == OK) {
+    *out = c;
+  } else {
+    mem_free(&c);
+  }
+  return st;
+}
+
+void smp_release(void **config) {
+  mem_free(config);
 }
 
 status_t smp_check_size(const char *model, int64_t size, int64_t stride) {

@@ -21,8 +21,13 @@ struct smp {
   int64_t planes;
 };
 status_t smp_configure(const json_t *config, const char *where, struct smp *out);
-// "decoder_channels" of the two U-Nets: one for each of SMP_DEPTH blocks; also refuses what only their decoders know.
-status_t smp_unet_channels(const json_t *config, const char *where, int64_t out[SMP_DEPTH]);
+// The two U-Nets, for `configure` of their model_arch.
+struct smp_unet {
+  struct smp smp;
+  int64_t channels[SMP_DEPTH]; // "decoder_channels": of each block, of UNet++'s first row
+};
+status_t smp_unet_configure(const json_t *config, const char *where, void **out);
+void smp_release(void **config);
 // A list of `count` integers in [low, high]; left alone where the key is missing.
 status_t smp_integers(const json_t *config, const char *where, const char *key, int count, int64_t low, int64_t high,
                       int64_t *out);

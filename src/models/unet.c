@@ -12,30 +12,6 @@
 //   block: twice the size (nearest), joined with the skip, two times 3x3 convolution, BatchNorm, ReLU
 #include "models/smp.h"
 
-#include "base/mem.h"
-
-struct unet {
-  struct smp smp;
-  int64_t channels[SMP_DEPTH];
-};
-
-static status_t configure(const json_t *config, const char *where, void **out) {
-  status_t st = OK;
-  struct unet *c = NULL;
-  TRY_GOTO(mem_alloc(&c, 1, sizeof *c), done);
-  TRY_GOTO(smp_configure(config, where, &c->smp), done);
-  TRY_GOTO(smp_unet_channels(config, where, c->channels), done);
-  *out = c;
-  c = NULL;
-done:
-  mem_free(&c);
-  return st;
-}
-
-static void release(void **config) {
-  mem_free(config);
-}
-
 static status_t check_size(const void *config, int64_t size) {
   (void)config;
   return smp_check_size("UNet", size, 32);
@@ -43,7 +19,7 @@ static status_t check_size(const void *config, int64_t size) {
 
 static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
                            const struct model_preprocess *pre) {
-  const struct unet *c = config;
+  const struct smp_unet *c = config;
   struct value *feature[RESNET_FEATURES];
   smp_encode(n, &c->smp, spec, pre, 32, feature);
   struct value *x = feature[5]; // [B,S/32,S/32,..]
@@ -58,8 +34,8 @@ static struct value *build(struct net *n, const void *config, const struct model
 const struct model_arch unet_arch = {
     .name = "unet",
     .recipe = SMP_RECIPE,
-    .configure = configure,
-    .release = release,
+    .configure = smp_unet_configure,
+    .release = smp_release,
     .check_size = check_size,
     .build = build,
     .text = smp_text,

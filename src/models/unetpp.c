@@ -11,30 +11,6 @@
 //   of its size) and with E(l+1), then two times 3x3 convolution, BatchNorm, ReLU. x_0_4 has nothing to join.
 #include "models/smp.h"
 
-#include "base/mem.h"
-
-struct unetpp {
-  struct smp smp;
-  int64_t channels[SMP_DEPTH]; // of the first row
-};
-
-static status_t configure(const json_t *config, const char *where, void **out) {
-  status_t st = OK;
-  struct unetpp *c = NULL;
-  TRY_GOTO(mem_alloc(&c, 1, sizeof *c), done);
-  TRY_GOTO(smp_configure(config, where, &c->smp), done);
-  TRY_GOTO(smp_unet_channels(config, where, c->channels), done);
-  *out = c;
-  c = NULL;
-done:
-  mem_free(&c);
-  return st;
-}
-
-static void release(void **config) {
-  mem_free(config);
-}
-
 static status_t check_size(const void *config, int64_t size) {
   (void)config;
   return smp_check_size("UNet++", size, 32);
@@ -50,7 +26,7 @@ static struct value *node(struct net *n, int row, int column, struct value *left
 
 static struct value *build(struct net *n, const void *config, const struct model_spec *spec,
                            const struct model_preprocess *pre) {
-  const struct unetpp *c = config;
+  const struct smp_unet *c = config;
   enum { LAST = SMP_DEPTH - 1 };
   struct value *feature[RESNET_FEATURES], *x[SMP_DEPTH][SMP_DEPTH] = {{NULL}};
   smp_encode(n, &c->smp, spec, pre, 32, feature);
@@ -72,8 +48,8 @@ static struct value *build(struct net *n, const void *config, const struct model
 const struct model_arch unetpp_arch = {
     .name = "unetpp",
     .recipe = SMP_RECIPE,
-    .configure = configure,
-    .release = release,
+    .configure = smp_unet_configure,
+    .release = smp_release,
     .check_size = check_size,
     .build = build,
     .text = smp_text,

@@ -274,7 +274,7 @@ static status_t write_model(struct checkpoints *f, const struct model *model, st
   if (f->last_step >= 0) {
     TRY(take_over(f, directory));
   } else {
-    TRY(model_copy_files(model, directory));
+    TRY(model_copy_files(model, network_size(n), directory));
     if (frozen) {
       TRY(write_parameters(n, false, directory, frozen_name));
       TRY(write_index(n, directory));

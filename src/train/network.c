@@ -146,6 +146,9 @@ const struct network_parameter *network_parameter_at(const struct network *n, si
 int64_t network_arena_count(const struct network *n) {
   return n->arena_count;
 }
+int network_size(const struct network *n) {
+  return n->options.size;
+}
 int network_planes(const struct network *n) {
   return n->planes;
 }

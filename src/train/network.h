@@ -77,6 +77,7 @@ status_t network_compute_feature(struct network *n, source_t source, const void 
 // asked for.
 void network_drop_features(struct network *n);
 
+int network_size(const struct network *n); // S
 // Planes of the model's output; each sample has one of them.
 int network_planes(const struct network *n);
 

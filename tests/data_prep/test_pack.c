@@ -319,6 +319,47 @@ static void test_bench(void **state) {
   assert_true(rate > 0.0);
 }
 
+static const char *class_of(const char *set, const char *split, int64_t sample) {
+  static char name[64];
+  struct pool *pool = NULL;
+  struct pool_sample s;
+  assert_ok(pool_open(at("pools"), set, split, SIZE, 1, &pool));
+  assert_ok(pool_get_sample(pool, sample, &s));
+  (void)snprintf(name, sizeof name, "%s", s.class_name);
+  pool_close(&pool);
+  return name;
+}
+
+// The masks' class: given, else what the study calls it, else what the layout says.
+static void test_class(void **state) {
+  (void)state;
+  assert_fails(ERR_ARG, pack("study", at("study"), "train", "--class", ""), "--class is empty");
+  assert_ok(file_remove_tree(at("pools/study/train")));
+  assert_ok(pack("study", at("study"), "train", "--class", "lesion"));
+  for (int64_t i = 0; i < 3; i++) assert_string_equal(class_of("study", "train", i), "lesion");
+  static const char *const study[][3] = {
+      {"kvasir_polyp", "patientless_1.png", "polyp"},
+      {"camus", "mask_2/1.png", "myocardium"},
+      {"camus", "mask_4/1.png", "mask_4"},
+      {"chexlocalize", "a_enlarged_cardiomediastinum.png", "enlarged_cardiomediastinum"},
+      {"chexlocalize", "a_rib.png", "chexlocalize"}};
+  for (size_t i = 0; i < sizeof study / sizeof *study; i++) {
+    char split[16], list[256];
+    (void)snprintf(split, sizeof split, "s%zu", i);
+    assert_ok(file_make_directories(at("%s/images", study[i][0])));
+    assert_ok(file_make_directories(at("%s/anns", study[i][0])));
+    assert_ok(file_make_directories(at("%s/masks/mask_2", study[i][0])));
+    assert_ok(file_make_directories(at("%s/masks/mask_4", study[i][0])));
+    write_image(at("%s/images/a.png", study[i][0]), 9, 30, 40);
+    write_mask(at("%s/masks/%s", study[i][0], study[i][1]), 4, 30, 40);
+    (void)snprintf(list, sizeof list, "[{\"img_name\": \"a.png\", \"mask_name\": \"%s\", \"prompts\": {\"p0\": \"\"}}]",
+                   study[i][1]);
+    write_text(at("%s/anns/%s.json", study[i][0], split), list);
+    assert_ok(pack("study", at(study[i][0]), split, NULL, NULL));
+    assert_string_equal(class_of(study[i][0], split, 0), study[i][2]);
+  }
+}
+
 static void test_shared_data(void **state) {
   (void)state;
   const char *shared = test_shared();
@@ -345,11 +386,11 @@ int main(void) {
   log_set_level(LOG_WARN);
   (void)snprintf(root, sizeof root, "%s", test_folder());
   make_study();
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_study),    cmocka_unit_test(test_again),
-                                     cmocka_unit_test(test_refusals), cmocka_unit_test(test_usage),
-                                     cmocka_unit_test(test_twins),    cmocka_unit_test(test_folder_layout),
-                                     cmocka_unit_test(test_csv),      cmocka_unit_test(test_threads),
-                                     cmocka_unit_test(test_bench),    cmocka_unit_test(test_shared_data)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_study), cmocka_unit_test(test_again),      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_usage), cmocka_unit_test(test_twins),      cmocka_unit_test(test_folder_layout),
+      cmocka_unit_test(test_csv),   cmocka_unit_test(test_threads),    cmocka_unit_test(test_bench),
+      cmocka_unit_test(test_class), cmocka_unit_test(test_shared_data)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   if (!failed) failed = file_remove_tree(root) != OK;
   return failed;

@@ -10,20 +10,17 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-rng = np.random.default_rng(5)
-S = 11
-picture = rng.integers(0, 256, (S, S, 3), dtype=np.uint8)
-mask = (rng.random((S, S)) < 0.5).astype(np.uint8)
-out = {"picture": picture, "mask": mask}
+SIDE = 11
 # mirror, flip, turns, zoom, left, top, contrast, brightness
-views = [(1, 0, 0, 1, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0, 1, 0), (0, 0, 1, 1, 0, 0, 1, 0), (1, 0, 3, 1, 0, 0, 1, 0),
+VIEWS = [(1, 0, 0, 1, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0, 1, 0), (0, 0, 1, 1, 0, 0, 1, 0), (1, 0, 3, 1, 0, 0, 1, 0),
          (1, 1, 2, 1, 0, 0, 1, 0), (0, 0, 0, 1.37, 1.3, 2.1, 1, 0), (0, 0, 0, 0.71, -2.2, -0.9, 1, 0),
          (0, 0, 0, 1, 0, 0, 1.3, -20), (1, 0, 1, 1.2, 0.4, 0.2, 0.8, 11)]
 
 
 def window(x, zoom, left, top, mode):
     """x [S,S,C] float: pixel centres i of the result lie at (i + 0.5) / zoom + left of the source."""
-    at = lambda start: ((torch.arange(S, dtype=torch.float64) + 0.5) / zoom + start) / S * 2 - 1
+    side = len(x)
+    at = lambda start: ((torch.arange(side, dtype=torch.float64) + 0.5) / zoom + start) / side * 2 - 1
     y, z = torch.meshgrid(at(top), at(left), indexing="ij")
     grid = torch.stack([z, y], -1)[None]
     t = torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1)[None]
@@ -47,10 +44,19 @@ def view(x, v, is_mask):
     return np.ascontiguousarray(x).astype(np.uint8)
 
 
-for i, v in enumerate(views):
-    out[f"view.{i}"] = np.array(v, np.float64)
-    out[f"picture.{i}"] = view(picture, v, False)
-    out[f"mask.{i}"] = view(mask[..., None], v, True)[..., 0]
-path = pathlib.Path(__file__).resolve().parent / "augment.safetensors"
-save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in out.items()}, path)
-print(path.stat().st_size)
+def main():
+    rng = np.random.default_rng(5)
+    picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    mask = (rng.random((SIDE, SIDE)) < 0.5).astype(np.uint8)
+    out = {"picture": picture, "mask": mask}
+    for i, v in enumerate(VIEWS):
+        out[f"view.{i}"] = np.array(v, np.float64)
+        out[f"picture.{i}"] = view(picture, v, False)
+        out[f"mask.{i}"] = view(mask[..., None], v, True)[..., 0]
+    path = pathlib.Path(__file__).resolve().parent / "augment.safetensors"
+    save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in out.items()}, path)
+    print(path.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

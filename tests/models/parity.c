@@ -1,6 +1,7 @@
 // parity.c: see parity.h.
 #include "parity.h"
 
+#include "base/file.h"
 #include "golden/generated.h"
 #include "models/model.h"
 #include "train/optimizer.h"
@@ -397,4 +398,32 @@ void parity_logits(const char *golden, const char *backend, precision_t precisio
   start(&t, golden, backend, &(struct network_options){.precision = precision});
   check_evaluation(&t, bound);
   stop(&t);
+}
+
+void parity_edit_config(const char *from, const char *folder, const char *part, const char *key, const char *text) {
+  char path[600];
+  json_t *config, *value;
+  (void)snprintf(path, sizeof path, "%s/config.json", from);
+  assert_ok(json_read(path, &config));
+  value = json_loads(text, JSON_DECODE_ANY, NULL);
+  assert_non_null(value);
+  assert_int_equal(json_object_set_new(part ? json_object_get(config, part) : config, key, value), 0);
+  (void)snprintf(path, sizeof path, "%s/config.json", folder);
+  assert_ok(json_write(path, config));
+  json_decref(config);
+}
+
+void parity_refuses(const char *from, const struct parity_refusal *bad, size_t count) {
+  char folder[512];
+  (void)snprintf(folder, sizeof folder, "%s", test_folder());
+  for (size_t i = 0; i < count; i++) {
+    struct model *model = NULL;
+    parity_edit_config(from, folder, bad[i].part, bad[i].key, bad[i].text);
+    status_clear();
+    status_t st = model_open(folder, &model);
+    if (st == OK || !strstr(status_message(), bad[i].says) || !strstr(status_message(), "config.json"))
+      fail_msg("%s = %s: wanted '%s', met '%s'", bad[i].key, bad[i].text, bad[i].says, status_message());
+    model_close(&model);
+  }
+  assert_ok(file_remove_tree(folder));
 }

@@ -17,6 +17,14 @@ void parity_check(const char *golden, const char *backend, precision_t precision
 // Evaluation logits alone, within `bound` of the largest.
 void parity_logits(const char *golden, const char *backend, precision_t precision, double bound);
 
+// Writes FOLDER/config.json: that of the folder `from` with one value changed. `text` is JSON; `part` NULL is the top level.
+void parity_edit_config(const char *from, const char *folder, const char *part, const char *key, const char *text);
+// model_open refuses each of the edits, naming config.json and what is said here.
+struct parity_refusal {
+  const char *part, *key, *text, *says;
+};
+void parity_refuses(const char *from, const struct parity_refusal *bad, size_t count);
+
 // Fill all parameters of a network by the rule.
 void parity_draw_weights(struct network *n);
 

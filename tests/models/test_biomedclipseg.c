@@ -43,26 +43,10 @@ static void onednn_bf16(void **state) {
 
 // ---- configuration -------------------------------------------------------------------------------------------------------------------
 
-// A model directory with one value of the config.json in `from` changed: `text` is JSON; `part` NULL is the top level.
-static void edit_config(const char *from, const char *folder, const char *part, const char *key, const char *text) {
-  char path[600];
-  json_t *config, *value;
-  (void)snprintf(path, sizeof path, "%s/config.json", from);
-  assert_ok(json_read(path, &config));
-  value = json_loads(text, JSON_DECODE_ANY, NULL);
-  assert_non_null(value);
-  assert_int_equal(json_object_set_new(part ? json_object_get(config, part) : config, key, value), 0);
-  (void)snprintf(path, sizeof path, "%s/config.json", folder);
-  assert_ok(json_write(path, config));
-  json_decref(config);
-}
-
 static void refused(void **state) {
   (void)state;
   static const char v[] = "vision_config", t[] = "text_config";
-  static const struct {
-    const char *part, *key, *text, *says;
-  } bad[] = {
+  static const struct parity_refusal bad[] = {
       {NULL, v, "3", "'vision_config' must be an object"},
       {NULL, t, "[]", "'text_config' must be an object"},
       {v, "img_size", "60", "img_size 60 is not a multiple of patch_size 16"},
@@ -84,17 +68,7 @@ static void refused(void **state) {
       {NULL, "taps", "[2, 6]", "from 1 to vision_config.depth (5)"},
       {NULL, "reduce_dim", "13", "reduce_dim 13"},
   };
-  char folder[512];
-  (void)snprintf(folder, sizeof folder, "%s", test_folder());
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    struct model *model = NULL;
-    edit_config(GOLDEN "/biomed_a", folder, bad[i].part, bad[i].key, bad[i].text);
-    status_clear();
-    status_t st = model_open(folder, &model);
-    if (st == OK || !strstr(status_message(), bad[i].says) || !strstr(status_message(), "config.json"))
-      fail_msg("%s = %s: wanted '%s', met '%s'", bad[i].key, bad[i].text, bad[i].says, status_message());
-    model_close(&model);
-  }
+  parity_refuses(GOLDEN "/biomed_a", bad, sizeof bad / sizeof *bad);
   struct model *model;
   struct backend *backend;
   struct network *net;
@@ -107,7 +81,6 @@ static void refused(void **state) {
       "by a text");
   backend_destroy(&backend);
   model_close(&model);
-  assert_ok(file_remove_tree(folder));
 }
 
 // A config.json that says no more than its type is the published model.
@@ -223,8 +196,8 @@ static void dropout_places(void **state) {
   char folder[512];
   struct model *model;
   (void)snprintf(folder, sizeof folder, "%s", test_folder());
-  edit_config(GOLDEN "/biomed_a", folder, "text_config", "hidden_dropout_prob", "0.25");
-  edit_config(folder, folder, "text_config", "attention_probs_dropout_prob", "0.5");
+  parity_edit_config(GOLDEN "/biomed_a", folder, "text_config", "hidden_dropout_prob", "0.25");
+  parity_edit_config(folder, folder, "text_config", "attention_probs_dropout_prob", "0.5");
   assert_ok(model_open(folder, &model));
   struct model_spec spec = {.batch = 2, .size = 64, .text_length = 7};
   for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {

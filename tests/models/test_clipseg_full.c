@@ -45,7 +45,7 @@ static void write_weights(void) {
   }
   (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
   assert_ok(safetensors_write(path, entry, count, NULL, 0));
-  assert_ok(model_copy_files(model, folder));
+  assert_ok(model_copy_files(model, model->preprocess.size, folder));
   for (size_t i = 0; i < count; i++) {
     void *data = (void *)(uintptr_t)entry[i].data;
     mem_free(&data);

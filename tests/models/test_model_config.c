@@ -160,12 +160,39 @@ static void graphs(void **state) {
   }
 }
 
+// A copied directory knows the size that it runs at, whether the original said one or none.
+static void copies(void **state) {
+  (void)state;
+  char path[128], copy[96];
+  struct model *m = NULL, *again = NULL;
+  (void)snprintf(path, sizeof path, "%s/preprocessor_config.json", folder);
+  (void)snprintf(copy, sizeof copy, "%s/copy", folder);
+  static const char given[] = "{\"image_mean\": [0.5, 0.25, 0.125], \"size\": {\"shortest_edge\": 96}, \"crop\": 7}";
+  for (int with = 0; with < 2; with++) {
+    if (with) assert_ok(file_write_atomic(path, given, strlen(given)));
+    for (int size = 64; size <= 96; size += 32) {
+      assert_ok(open_text("{\"_model_class\": \"Unet\"}", &m));
+      assert_ok(file_make_directories(copy));
+      assert_ok(model_copy_files(m, size, copy));
+      assert_ok(model_open(copy, &again));
+      assert_int_equal(again->preprocess.size, size);
+      assert_memory_equal(again->preprocess.mean, m->preprocess.mean, sizeof m->preprocess.mean);
+      assert_memory_equal(again->preprocess.std, m->preprocess.std, sizeof m->preprocess.std);
+      assert_true(again->preprocess.mean[1] == (with ? 0.25 : 0.456));
+      model_close(&again);
+      model_close(&m);
+      assert_ok(file_remove_tree(copy));
+    }
+  }
+  assert_ok(file_write_atomic(path, "[1]", 3));
+  assert_fails(ERR_FORMAT, open_text("{\"_model_class\": \"Unet\"}", &m), "preprocessor_config.json", "object");
+  assert_ok(file_remove_tree(path));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(graphs),
-      cmocka_unit_test(architecture),
-      cmocka_unit_test(refusals),
-      cmocka_unit_test(sizes),
+      cmocka_unit_test(copies),   cmocka_unit_test(graphs), cmocka_unit_test(architecture),
+      cmocka_unit_test(refusals), cmocka_unit_test(sizes),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

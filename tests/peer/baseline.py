@@ -3,12 +3,14 @@
 of samples and prompts as `gridseg train` with the same seed, so that the two curves can stand side by side.
 
     baseline.py --model DIR --pools ROOT --train NAME ... [--val NAME ... | --val same | --val none] [--prompt p6] [--epochs N]
-                [--batch N] [--lr X] [--size S] [--loss dice_ce] [--seed 42] [--precision fp32] [--encoders] --out CURVES.csv
+                [--batch N] [--lr X] [--size S] [--loss dice_ce] [--seed 42] [--precision fp32] [--encoders]
+                [--augment mirror flip turns scale=0.2 brightness=0.1 contrast=0.1] --out CURVES.csv
 
 Writes the rows that gridseg writes to curves.csv. --model holds weights; the defaults are the study's recipe of its architecture.
-Dropout draws differ. `--compare CURVES.csv` prints both curves epoch by epoch.
+Dropout draws differ. --augment shows the views that gridseg shows with the same `augment` (an image encoder that trains: a fresh
+view every epoch), for models without words. `--compare CURVES.csv` prints both curves epoch by epoch.
 """
-import argparse, csv, pathlib, sys, time
+import argparse, csv, math, pathlib, sys, time
 
 import h5py
 import numpy as np
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 import models
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "golden"))
+import make_augment  # views of a picture by NumPy and PyTorch
 import rule  # the counter-based generator of src/base/rng.h
 
 
@@ -29,6 +32,7 @@ class Pool:
         self.kinds = [k if isinstance(k, str) else k.decode() for k in self.file["prompt_index"].attrs["prompt_kinds"]]
         self.texts = [t.decode() for t in self.file["prompt_text"][:]]
         self.classes = [c.decode() for c in self.file["class"][:]]
+        self.name, self.image_names = name, [n.decode() for n in self.file["image_names"][:]]
 
     def wordings(self, sample, kind):
         return int((self.prompts[sample, kind] >= 0).sum())
@@ -38,27 +42,49 @@ def block(stream, counter, seed):
     return [int(w) for w in rule.philox(seed, stream & 0xFFFFFFFFFFFFFFFF, [counter])[0]]
 
 
-def permutation(seed, stream, n):
-    """Fisher-Yates as src/base/rng.c draws it."""
-    order, counter, words = list(range(n)), 0, []
+class Draws:
+    """Numbers one after the other, as src/base/rng.c draws them."""
 
-    def u64():
-        nonlocal counter
+    def __init__(self, seed, stream, counter=0):
+        self.seed, self.stream, self.counter, self.words = seed, stream, counter, []
+
+    def u64(self):
         two = []
         for _ in range(2):
-            if not words:
-                words.extend(block(stream, counter, seed))
-                counter += 1
-            two.append(words.pop(0))
+            if not self.words:
+                self.words = block(self.stream, self.counter, self.seed)
+                self.counter += 1
+            two.append(self.words.pop(0))
         return two[0] << 32 | two[1]
 
-    for i in range(n - 1, 0, -1):
-        limit = (1 << 64) - 1 - ((1 << 64) - 1) % (i + 1)
-        while (x := u64()) >= limit:
+    def below(self, n):
+        limit = (1 << 64) - 1 - ((1 << 64) - 1) % n
+        while (x := self.u64()) >= limit:
             pass
-        k = x % (i + 1)
+        return x % n
+
+    def between(self, low, high):
+        return low + (high - low) * ((self.u64() >> 11) * 2.0**-53)
+
+
+def permutation(seed, stream, n):
+    order, draws = list(range(n)), Draws(seed, stream)
+    for i in range(n - 1, 0, -1):
+        k = draws.below(i + 1)
         order[i], order[k] = order[k], order[i]
     return order
+
+
+def view_of(how, seed, pool, image, side, epoch):
+    """What src/data/augment.c draws: mirror, flip, turns, zoom, left, top, contrast, brightness."""
+    d = Draws(seed, rule.stream(f"augment view {pool}/{image}"), epoch << 16)
+    mirror, flip, turns = d.below(2), d.below(2), d.below(4)
+    zoom = math.exp(d.between(-1, 1) * math.log1p(how.get("scale", 0)))
+    room = side - side / zoom
+    left, top = d.between(0, 1) * room, d.between(0, 1) * room
+    contrast = 1 + how.get("contrast", 0) * d.between(-1, 1)
+    brightness = 255 * how.get("brightness", 0) * d.between(-1, 1)
+    return mirror * ("mirror" in how), flip * ("flip" in how), turns * ("turns" in how), zoom, left, top, contrast, brightness
 
 
 class Union:
@@ -106,13 +132,25 @@ class Runner:
         labels = self.model.config.get("id2label") or {}
         self.planes = {name: int(number) for number, name in labels.items()}
         self.many = self.model.config.get("classes", 1) > 1
+        self.augment = dict((k, float(v or 1)) for k, _, v in (x.partition("=") for x in a.augment))
+        if self.augment and self.model.has_text:
+            sys.exit("--augment is for models without words: theirs would have to turn with the picture")
         if a.encoders and hasattr(self.model.net, "trained_towers"):
             self.model.net.trained_towers = True
 
-    def batch(self, union, places):
+    def picture(self, pool, i, epoch):
+        """Image and mask of a sample; `epoch`: as that epoch of training shows them, None: as they are."""
+        which = pool.index[i]
+        image, mask = pool.images[which], pool.masks[i]
+        if epoch is None or not self.augment:
+            return image, mask
+        v = view_of(self.augment, self.a.seed, pool.name, pool.image_names[which], len(image), epoch)
+        return make_augment.view(image, v, False), make_augment.view(mask[..., None], v, True)[..., 0]
+
+    def batch(self, union, places, epoch=None):
         pools = union.pools
-        images = np.stack([pools[p].images[pools[p].index[i]] for p, i, _ in places])
-        masks = np.stack([pools[p].masks[i] for p, i, _ in places])
+        pictures = [self.picture(pools[p], i, epoch) for p, i, _ in places]
+        images, masks = (np.stack(x) for x in zip(*pictures))
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         x = (x - torch.tensor(self.mean).view(1, 3, 1, 1)) / torch.tensor(self.std).view(1, 3, 1, 1)
         planes = torch.tensor([self.planes[pools[p].classes[i]] if self.many else 0 for p, i, _ in places])
@@ -141,6 +179,7 @@ class Runner:
 def run(a):
     size, _, lr, decay, threshold, batch, plateau = models.RECIPES[models.Public(a.model).kind]
     a.size, a.lr, a.batch = a.size or size, a.lr or lr, a.batch or batch
+    torch.manual_seed(a.seed)  # what is drawn by torch: dropout, and the weights of a directory that has none
     r = Runner(a)
     train = Union([Pool(a.pools, n, "train", a.size) for n in a.train], a.prompt)
     val_names = a.train if a.val == ["same"] else [] if a.val == ["none"] else a.val
@@ -158,7 +197,7 @@ def run(a):
                 start = time.perf_counter()
                 r.model.train()
                 places = [train.place(train.taking[k], a.seed, epoch, True) for k in order[at:at + a.batch]]
-                x, texts, truth, planes = r.batch(train, places)
+                x, texts, truth, planes = r.batch(train, places, epoch)
                 logits = r.forward(x, texts, planes)
                 each = loss_of(a.loss, logits, truth)
                 optimiser.zero_grad(set_to_none=True)
@@ -204,6 +243,7 @@ if __name__ == "__main__":
     p.add_argument("--seed", type=int, default=42)
     p.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     p.add_argument("--encoders", action="store_true", help="train BiomedCLIPSeg's towers too")
+    p.add_argument("--augment", nargs="+", default=[], metavar="KEY[=VALUE]")
     p.add_argument("--out", required=True)
     p.add_argument("--compare", help="gridseg's curves.csv of the same recipe")
     given = p.parse_args()

@@ -7,6 +7,7 @@ import json, pathlib, sys, tempfile
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file
+from transformers import AutoImageProcessor
 
 import common
 
@@ -21,9 +22,9 @@ MODELS = {
 LABELS = ("polyp", "disc", "left ventricle")
 
 
-def check_logits(what, folder, model, image, prompts, bound=2e-5):
+def check_logits(what, folder, model, image, given, bound=2e-5):
     out = folder / "logits.safetensors"
-    common.gridseg("predict", "--model", model, "--image", image, "--size", SIZE, *prompts, "--out", folder / "masks", "--logits", out)
+    common.gridseg("predict", "--model", model, "--image", image, *given, "--out", folder / "masks", "--logits", out)
     ours = load_file(out)["logits"].numpy()[0]  # [planes,S,S]
     with torch.no_grad():
         theirs = smp.from_pretrained(str(model)).eval()(common.pixel_values(image, SIZE)).numpy()[0]
@@ -56,9 +57,9 @@ with tempfile.TemporaryDirectory() as name:
             config = json.loads((folder / "model" / "config.json").read_text())
             config["id2label"] = {str(i): label for i, label in enumerate(LABELS)}
             (folder / "model" / "config.json").write_text(json.dumps(config))
-            check_logits("planes from smp", folder, folder / "model", image, [])
+            check_logits("planes from smp", folder, folder / "model", image, ["--size", SIZE])
             continue
-        check_logits(f"{kind} from smp", folder, folder / "model", image, [])
+        check_logits(f"{kind} from smp", folder, folder / "model", image, ["--size", SIZE])
         (folder / "train.yaml").write_text(json.dumps(  # JSON is YAML
             dict(model=str(folder / "model"), pools=dict(root=str(work / "pools"), train=["discs"]), size=SIZE,
                  train=dict(epochs=EPOCHS, batch=BATCH), store=dict(dir=str(work / "store")), out=str(folder / "run"))))
@@ -66,4 +67,6 @@ with tempfile.TemporaryDirectory() as name:
         last = (folder / "run" / "checkpoints" / "last").resolve()
         check_moved(load_file(folder / "model" / "model.safetensors"), load_file(last / "model.safetensors"),
                     EPOCHS * IMAGES // BATCH)
-        check_logits(f"{kind} finetuned here", folder, last, image, [])
+        check_logits(f"{kind} finetuned here", folder, last, image, [])  # at the size that it was trained at
+        seen = AutoImageProcessor.from_pretrained(last)
+        assert dict(seen.size) == dict(height=SIZE, width=SIZE) and seen.image_mean == [0.485, 0.456, 0.406], seen

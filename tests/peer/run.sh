@@ -2,7 +2,8 @@
 # Compares gridseg with the public implementations: Pillow's pixels, transformers' tokens and models, MONAI's metrics,
 # TensorBoard's reader, the safetensors package. Needs a build with tests (tests/run.sh or cluster/setup.sh --tests).
 #
-#   tests/peer/run.sh [NAME ...]      all, or some: pixels pool tokens safetensors predict train dump batchnorm cris cnn metrics score curves convert published
+#   tests/peer/run.sh [NAME ...]      all, or some: pixels pool tokens safetensors predict train dump batchnorm cris cnn metrics score curves convert published,
+#                                  and on request phantom (half an hour: what UNet reaches from random weights, beside PyTorch)
 #
 # GRIDSEG_PEER_VENV  a Python environment that holds requirements.txt; else build/peer-venv is made (2 to 6 GB, some minutes)
 # GRIDSEG_SHARED     folder of real images, prompts and the CLIP vocabulary (../shared); what needs it skips without
@@ -66,6 +67,7 @@ for name in $names; do
     published) peer published "$python" tests/published/test_prove.py ;;
     score) shared score "$python" tests/peer/score.py ;;
     curves) shared curves "$python" tests/peer/curves.py ;;
+    phantom) peer phantom "$python" tests/peer/phantom.py ;;
     *) echo "no peer test '$name'" >&2; failed=$((failed + 1)) ;;
   esac
 done

@@ -157,7 +157,7 @@ static void opened_with(struct weights *w, status_t wanted, const char *const wo
   struct opened o;
   struct model *model;
   assert_ok(model_open(TEST_SOURCE_DIR "/tests/golden/clipseg_a", &model));
-  assert_ok(model_copy_files(model, folder));
+  assert_ok(model_copy_files(model, model->preprocess.size, folder));
   model_close(&model);
   (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
   assert_ok(safetensors_write(path, w->entry, w->count, NULL, 0));
