@@ -58,6 +58,10 @@
 //                     and sums, mean and var are constants: dx = gamma rstd dy
 //  BATCHNORM_FOLD     a convolution that is followed by a BATCHNORM with constant mean and var, as one convolution
 //    FORWARD          w[O,..] b?[O] mean[O] var[O] gamma[O] beta[O] -> w gamma rstd, beta + (b - mean) gamma rstd
+//  DOUBLED_KERNEL     CONV (3x3, stride 1, pad 1) of a picture at twice its size (RESIZE nearest) is CONV_TRANSPOSE (4x4, stride 2, pad 1)
+//                     of the picture itself, with kernels that hold sums: m w m', the rows of m being 001 011 110 100
+//    FORWARD          w[O,C,3,3]                -> y[C,O,4,4]
+//    BACKWARD_DATA    dy                        -> dw = m' dy m
 //  EXCHANGE           the sum over all ranks, in rank order. No backend does it: executable.exchange does
 //    FORWARD          x[n] f64                  -> y[n] f64
 //  DROPOUT            y = x / (1-p) where the element's word is at least p 2^32, else 0. The word of element e (within its
@@ -128,6 +132,7 @@ typedef enum {
   OP_BATCHNORM_MOMENTS,
   OP_BATCHNORM,
   OP_BATCHNORM_FOLD,
+  OP_DOUBLED_KERNEL,
   OP_EXCHANGE,
   OP_DROPOUT,
   OP_ATTENTION,

@@ -225,6 +225,15 @@ static status_t check_batchnorm_fold(const struct op *op) {
   return OK;
 }
 
+static status_t check_doubled_kernel(const struct op *op) {
+  op_side_t small = op->direction == FORWARD ? IN : OUT, large = op->direction == FORWARD ? OUT : IN;
+  TRY(op_want_rank(op, small, 0, 4, 4));
+  const struct tensor_desc *w = small == IN ? &op->in[0] : &op->out[0];
+  WANT(small, 0, w->dim[0], w->dim[1], 3, 3);
+  WANT(large, 0, w->dim[1], w->dim[0], 4, 4);
+  return OK;
+}
+
 static status_t check_noise(const struct op *op, int at, int64_t batch) {
   if (!(op->attr.dropout >= 0 && op->attr.dropout < 1)) return op_fail(op, "dropout is %g", op->attr.dropout);
   if (op->attr.stream < 0 || op->attr.stream > UINT32_MAX) {
@@ -460,6 +469,7 @@ status_t op_check_shapes(const struct op *op) {
   case OP_BATCHNORM_MOMENTS: return check_batchnorm_moments(op);
   case OP_BATCHNORM: return check_batchnorm(op);
   case OP_BATCHNORM_FOLD: return check_batchnorm_fold(op);
+  case OP_DOUBLED_KERNEL: return check_doubled_kernel(op);
   case OP_EXCHANGE: TRY(op_want_rank(op, IN, 0, 1, 1)); return op_want_like(op, OUT, 0, &op->in[0]);
   case OP_DROPOUT: return check_dropout(op);
   case OP_ATTENTION: return check_attention(op);

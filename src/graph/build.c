@@ -208,6 +208,13 @@ struct value *graph_conv_transpose(struct graph *g, struct value *x, struct valu
   return apply(g, &op, (struct value *[]){x, w, b}, &y);
 }
 
+struct value *graph_doubled_kernel(struct graph *g, struct value *w) {
+  if (!w) return NULL;
+  if (w->desc.rank != 4) return failed(g, FAIL(ERR_SHAPE, "doubled kernel wants w[O,C,3,3]"));
+  struct op op = {.kind = OP_DOUBLED_KERNEL, .inputs = 1, .outputs = 1};
+  return apply(g, &op, &w, &TENSOR_DESC(w->desc.dtype, w->desc.dim[1], w->desc.dim[0], 4, 4));
+}
+
 struct value *graph_activation(struct graph *g, struct value *x, activation_t activation) {
   if (!x) return NULL;
   struct op op = {.kind = OP_ACTIVATION, .inputs = 1, .outputs = 1, .attr = {.activation = activation}};
@@ -395,4 +402,43 @@ struct value *graph_segment_loss(struct graph *g, struct value *logits, struct v
   if (!n) return NULL;
   *sums = n->out[1];
   return n->out[0];
+}
+
+// ---- for the passes ----------------------------------------------------------------------------------------------------
+
+status_t graph_count_readers(const struct graph *g, struct value *const *keep, size_t keeps, int **out) {
+  TRY(mem_alloc(out, g->values ? g->values : 1, sizeof **out));
+  for (size_t i = 0; i < g->nodes; i++) {
+    for (int k = 0; k < g->node[i]->op.inputs; k++) {
+      if (g->node[i]->in[k]) (*out)[g->node[i]->in[k]->id]++;
+    }
+  }
+  for (size_t i = 0; i < g->values; i++) {
+    if (g->value[i]->base) (*out)[g->value[i]->base->id]++;
+    if (g->value[i]->gradient) (*out)[g->value[i]->gradient->id]++;
+    if (g->value[i]->update) (*out)[g->value[i]->update->id]++;
+  }
+  for (size_t i = 0; i < keeps; i++) {
+    if (keep[i]) (*out)[keep[i]->id]++;
+  }
+  return OK;
+}
+
+void graph_take_over(struct graph *g, size_t n, size_t into) {
+  struct node *old = g->node[n], *product = g->node[into];
+  product->out[0] = old->out[0];
+  product->op.out[0] = old->out[0]->desc;
+  product->out[0]->producer = (int)n;
+  mem_free(&g->node[n]);
+  g->node[n] = product;
+  g->node[into] = NULL;
+}
+
+status_t graph_append(struct graph *g, struct node *n) {
+  TRY(mem_grow(&g->node, &g->node_capacity, g->nodes + 1, sizeof *g->node));
+  for (int k = 0; k < n->op.outputs; k++) {
+    if (n->out[k]) n->out[k]->producer = (int)g->nodes;
+  }
+  g->node[g->nodes++] = n;
+  return OK;
 }

@@ -5,11 +5,14 @@
 
 #include "base/mem.h"
 
+#include <limits.h>
+
 struct walk {
   struct graph *g;
   bool *wanted;        // by value id: a trained parameter feeds it
   struct value **grad; // by value id: the gradient so far; views hand theirs to their base
   struct value *scale; // input [1]: factor of the loss
+  size_t forward_nodes;
 };
 
 static bool wants(const struct walk *w, const struct value *v) {
@@ -150,6 +153,67 @@ static void transpose(struct walk *w, const struct node *n, struct value *dy) {
   one_gradient(w, n->in[0], graph_apply(w->g, &op, &dy, &n->in[0]->desc));
 }
 
+// A parameter of which every reader takes a slice, side by side along one axis, has the slices' gradients as its own, side by side.
+struct tiles {
+  const struct node *node[OP_MAX_IN]; // by start
+  int count;                          // 0: it is read in another way
+  int first;                          // the earliest in the list
+};
+
+static struct tiles tiles_of(const struct walk *w, const struct value *v) {
+  struct tiles t = {.first = INT_MAX}, none = {0};
+  if (v->kind != VALUE_PARAMETER) return none;
+  for (size_t i = 0; i < w->forward_nodes; i++) {
+    const struct node *n = w->g->node[i];
+    for (int k = 0; k < n->op.inputs; k++) {
+      if (!n->in[k] || (n->in[k] != v && n->in[k]->base != v)) continue;
+      if (n->op.kind != OP_SLICE || n->in[k] != v || t.count == OP_MAX_IN) return none;
+      int at = t.count++;
+      for (; at > 0 && t.node[at - 1]->op.attr.start > n->op.attr.start; at--) t.node[at] = t.node[at - 1];
+      t.node[at] = n;
+      if ((int)i < t.first) t.first = (int)i;
+    }
+  }
+  int64_t end = 0;
+  for (int i = 0; i < t.count; i++) {
+    const struct node *n = t.node[i];
+    if (n->op.attr.axis != t.node[0]->op.attr.axis || n->op.attr.start != end) return none;
+    end += n->out[0]->desc.dim[n->op.attr.axis];
+  }
+  return t.count > 1 && end == v->desc.dim[t.node[0]->op.attr.axis] ? t : none;
+}
+
+static void slice_gradient(struct walk *w, const struct node *n) {
+  struct value *dy = w->grad[n->out[0]->id];
+  if (dy) one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, &dy, 1, &n->in[0], 1));
+}
+
+static void join_tiles(struct walk *w, struct value *v, const struct tiles *t) {
+  struct value *part[OP_MAX_IN];
+  bool whole = true;
+  for (int i = 0; i < t->count; i++) {
+    part[i] = w->grad[t->node[i]->out[0]->id];
+    whole = whole && part[i];
+  }
+  if (whole) accumulate(w, v, graph_join(w->g, part, t->count, t->node[0]->op.attr.axis));
+  for (int i = 0; i < t->count && !whole; i++) slice_gradient(w, t->node[i]);
+}
+
+static void slice(struct walk *w, const struct node *n) {
+  struct tiles t = tiles_of(w, n->in[0]);
+  if (t.count == 0) slice_gradient(w, n);
+  if (t.count && n->out[0]->producer == t.first) join_tiles(w, n->in[0], &t); // the last one to be reached
+}
+
+// Parameters whose earliest slice the loss does not depend on.
+static void join_rest(struct walk *w, size_t values) {
+  for (size_t i = 0; i < values; i++) {
+    struct value *v = w->g->value[i];
+    struct tiles t = w->wanted[i] && !w->grad[i] ? tiles_of(w, v) : (struct tiles){0};
+    if (t.count) join_tiles(w, v, &t);
+  }
+}
+
 static status_t rule(struct walk *w, const struct node *n, struct value *dy) {
   switch (n->op.kind) {
   case OP_LINEAR:
@@ -166,7 +230,8 @@ static status_t rule(struct walk *w, const struct node *n, struct value *dy) {
   case OP_TRANSPOSE: transpose(w, n, dy); break;
   case OP_SUM_TO: accumulate(w, n->in[0], graph_expand(w->g, dy, &n->in[0]->desc)); break;
   case OP_EXPAND: accumulate(w, n->in[0], sum_to(w, dy, n->in[0])); break;
-  case OP_SLICE:
+  case OP_SLICE: slice(w, n); break;
+  case OP_DOUBLED_KERNEL:
   case OP_RESIZE: one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, &dy, 1, &n->in[0], 1)); break;
   case OP_POOL:
     one_gradient(w, n->in[0], backward(w, n, BACKWARD_DATA, (struct value *[]){dy, n->out[1]}, 2, &n->in[0], 1));
@@ -213,8 +278,8 @@ status_t graph_differentiate(struct graph *g, struct value *loss, struct value *
     return FAIL(ERR_ARG, "differentiation starts at the result of a segmentation loss");
   }
   status_t st = OK;
-  struct walk w = {.g = g, .scale = scale};
-  size_t forward_nodes = g->nodes, forward_values = g->values;
+  struct walk w = {.g = g, .scale = scale, .forward_nodes = g->nodes};
+  size_t forward_values = g->values;
   TRY_GOTO(mem_alloc(&w.wanted, forward_values, sizeof *w.wanted), done);
   TRY_GOTO(mem_alloc(&w.grad, forward_values, sizeof *w.grad), done);
   mark(&w);
@@ -223,12 +288,13 @@ status_t graph_differentiate(struct graph *g, struct value *loss, struct value *
   if (!wants(&w, logits)) FAIL_GOTO(done, ERR_ARG, "nothing to train: no trained parameter feeds the loss");
   struct value *start[] = {logits, last->in[1], last->out[1], scale};
   one_gradient(&w, logits, backward(&w, last, BACKWARD_DATA, start, 4, &logits, 1));
-  for (size_t i = forward_nodes; i-- > 0;) {
+  for (size_t i = w.forward_nodes; i-- > 0;) {
     const struct node *n = g->node[i];
     struct value *y = n->out[0];
     if (n == last || !y || !w.wanted[y->id] || !w.grad[y->id]) continue;
     TRY_GOTO(rule(&w, n, w.grad[y->id]), done);
   }
+  join_rest(&w, forward_values);
   TRY_GOTO(graph_status(g), done);
   for (size_t i = 0; i < forward_values; i++) {
     struct value *v = g->value[i];

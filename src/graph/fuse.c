@@ -17,36 +17,6 @@ static int residual_slot(const struct op *op) {
   return -1;
 }
 
-// Number of readers of each value: nodes, views and the outside.
-static status_t count_readers(const struct graph *g, struct value *const *keep, size_t keeps, int **out) {
-  TRY(mem_alloc(out, g->values ? g->values : 1, sizeof **out));
-  for (size_t i = 0; i < g->nodes; i++) {
-    for (int k = 0; k < g->node[i]->op.inputs; k++) {
-      if (g->node[i]->in[k]) (*out)[g->node[i]->in[k]->id]++;
-    }
-  }
-  for (size_t i = 0; i < g->values; i++) {
-    if (g->value[i]->base) (*out)[g->value[i]->base->id]++;
-    if (g->value[i]->gradient) (*out)[g->value[i]->gradient->id]++;
-    if (g->value[i]->update) (*out)[g->value[i]->update->id]++;
-  }
-  for (size_t i = 0; i < keeps; i++) {
-    if (keep[i]) (*out)[keep[i]->id]++;
-  }
-  return OK;
-}
-
-// Let node `into` write what node `n` wrote, and take n's place in the order.
-static void take_over(struct graph *g, size_t n, size_t into) {
-  struct node *old = g->node[n], *product = g->node[into];
-  product->out[0] = old->out[0];
-  product->op.out[0] = old->out[0]->desc;
-  product->out[0]->producer = (int)n;
-  mem_free(&g->node[n]);
-  g->node[n] = product;
-  g->node[into] = NULL;
-}
-
 static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
   struct node *n = g->node[i];
   if (n->op.kind != OP_ACTIVATION || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base)
@@ -63,7 +33,7 @@ static bool fuse_activation(struct graph *g, size_t i, const int *readers) {
     product->op.attr.residual_first = 1;
   }
   product->op.attr.activation = n->op.attr.activation;
-  take_over(g, i, from);
+  graph_take_over(g, i, from);
   return true;
 }
 
@@ -86,59 +56,17 @@ static bool fuse_sum(struct graph *g, size_t i, const int *readers, const unsign
     if (slot < 0 || product->in[slot] || product->op.attr.activation != ACT_NONE) continue;
     product->in[slot] = stream;
     product->op.in[slot] = stream->desc;
-    take_over(g, i, (size_t)branch->producer);
+    graph_take_over(g, i, (size_t)branch->producer);
     return true;
   }
   return false;
 }
 
-static bool is_constant(const struct value *v) {
-  return v->kind == VALUE_PARAMETER && !v->trained && !v->tracked;
-}
-
-// What a CAST was made from (a weight that is read as bf16), else the value itself.
-static struct value *before_cast(const struct graph *g, struct value *v) {
-  if (!v || v->base || v->producer < 0 || g->node[v->producer]->op.kind != OP_CAST) return v;
-  return g->node[v->producer]->in[0];
-}
-
-// conv, BATCHNORM -> BATCHNORM_FOLD of the weights, conv. The fold takes the place of the convolution's node, which moves
-// to that of the BATCHNORM. It writes the weights in the type that the convolution reads.
-static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
-  struct node *n = g->node[i];
-  if (n->op.kind != OP_BATCHNORM || n->op.direction != FORWARD || n->in[0]->producer < 0 || n->in[0]->base) return OK;
-  if (readers[n->in[0]->id] != 1 || n->in[5] || n->op.attr.activation != ACT_NONE) return OK;
-  for (int k = 1; k < 5; k++) {
-    if (!is_constant(n->in[k])) return OK;
-  }
-  size_t from = (size_t)n->in[0]->producer;
-  struct node *conv = g->node[from];
-  if (conv->op.kind != OP_CONV || conv->op.attr.activation != ACT_NONE || conv->in[3]) return OK;
-  struct value *w = before_cast(g, conv->in[1]), *b = conv->in[2];
-  if (!is_constant(w) || (b && !is_constant(b))) return OK;
-  struct op op = {.kind = OP_BATCHNORM_FOLD, .inputs = 6, .outputs = 2, .attr = {.epsilon = n->op.attr.epsilon}};
-  struct node *fold = graph_apply(g, &op, (struct value *[]){w, b, n->in[1], n->in[2], n->in[3], n->in[4]},
-                                  (struct tensor_desc[]){conv->in[1]->desc, n->in[4]->desc});
-  if (!fold) return graph_status(g);
-  g->nodes--; // it stands where the convolution stood; every operand is a parameter
-  conv->in[1] = fold->out[0];
-  conv->in[2] = fold->out[1];
-  conv->op.in[1] = fold->out[0]->desc;
-  conv->op.in[2] = fold->out[1]->desc;
-  take_over(g, i, from);
-  g->node[from] = fold;
-  return OK;
-}
-
 status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, const unsigned *depends) {
   TRY(graph_status(g));
   int *readers = NULL;
-  TRY(count_readers(g, keep, keeps, &readers));
-  status_t st = OK;
-  for (size_t i = 0; st == OK && i < g->nodes; i++) {
-    if (g->node[i]) st = fold_batchnorm(g, i, readers);
-  }
-  for (size_t i = 0; st == OK && i < g->nodes; i++) {
+  TRY(graph_count_readers(g, keep, keeps, &readers));
+  for (size_t i = 0; i < g->nodes; i++) {
     if (g->node[i] && !fuse_activation(g, i, readers)) (void)fuse_sum(g, i, readers, depends);
   }
   size_t kept = 0;
@@ -152,5 +80,5 @@ status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, co
   }
   g->nodes = kept;
   mem_free(&readers);
-  return st;
+  return OK;
 }

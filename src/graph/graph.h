@@ -1,5 +1,6 @@
 // graph.h: a static graph of operations, made once for each model and shape, and the passes over it:
 //   build.c          values and operations, shapes inferred and checked
+//   simplify.c       less arithmetic for the same results
 //   differentiate.c  the backward pass, appended to the same list
 //   precision.c      which values are bf16, and the casts between
 //   fuse.c           activations and sums that an operation can do on its way out
@@ -80,6 +81,7 @@ struct value *graph_pool(struct graph *g, struct value *x, pool_t pool, int kern
 struct value *graph_average(struct graph *g, struct value *x); // over all pixels: [B,1,1,C]
 struct value *graph_conv_transpose(struct graph *g, struct value *x, struct value *w, struct value *b, int stride,
                                    int pad);
+struct value *graph_doubled_kernel(struct graph *g, struct value *w);
 struct value *graph_activation(struct graph *g, struct value *x, activation_t activation);
 struct value *graph_add(struct graph *g, struct value *a, struct value *b);
 struct value *graph_multiply(struct graph *g, struct value *a, struct value *b);
@@ -120,7 +122,19 @@ struct value *graph_segment_loss(struct graph *g, struct value *logits, struct v
 // Append a node whose operands and attributes are complete but for its output descriptors and values: for the passes.
 // Output i has descriptor out[i] (DTYPE_NONE: left out).
 struct node *graph_apply(struct graph *g, const struct op *op, struct value *const *in, const struct tensor_desc *out);
+// For the passes: how many nodes, views, gradients, updates and values in `keep` read each value; mem_free.
+status_t graph_count_readers(const struct graph *g, struct value *const *keep, size_t keeps, int **by_value);
+// Let node `into` write what node `n` wrote, and take n's place in the order; its own place is left NULL.
+void graph_take_over(struct graph *g, size_t n, size_t into);
+// Append `n`, which an earlier list held, and tell its results.
+status_t graph_append(struct graph *g, struct node *n);
 struct value *graph_find(const struct graph *g, const char *name); // an input or parameter; NULL when there is none
+
+// simplify.c: algebra, before a graph is differentiated. A BatchNorm with constant statistics after a convolution with constant
+// weights becomes part of it. A 3x3 convolution of a picture that was doubled in size (nearest; alone, or the first part of a
+// CONCAT) becomes a transposed convolution of the small picture, which is 16 products instead of 36, and a convolution of the rest.
+// Values in `keep` are read from outside.
+status_t graph_simplify(struct graph *g, struct value *const *keep, size_t keeps);
 
 // differentiate.c: append the gradients of scale * sum of `loss` (the result of graph_segment_loss) with regard to every
 // trained parameter that it depends on; `scale` is an input [1]. Sets value.gradient.
@@ -129,7 +143,7 @@ status_t graph_differentiate(struct graph *g, struct value *loss, struct value *
 // precision.c: make matmul-like operations read bf16, keep sums, norms, losses and weight gradients in fp32. `outputs` keep their type.
 status_t graph_lower_bf16(struct graph *g);
 
-// fuse.c: a BatchNorm with constant statistics after a convolution with constant weights becomes part of it; a sum or activation whose operand nobody else reads becomes the epilogue of the operation that makes it. Values in
+// fuse.c: a sum or activation whose operand nobody else reads becomes the epilogue of the operation that makes it. Values in
 // `keep` are read from outside. `depends` (graph_depend; NULL: one part): a product that is computed once does not become part of a sum
 // that is not.
 status_t graph_fuse(struct graph *g, struct value *const *keep, size_t keeps, const unsigned *depends);

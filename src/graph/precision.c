@@ -59,6 +59,7 @@ static bool may_write_bf16(const struct node *n, int slot) {
   case OP_BATCHNORM:
   case OP_CONV_EACH: return n->op.direction != BACKWARD_WEIGHT;
   case OP_LAYERNORM: return n->op.direction == FORWARD && slot == 0;
+  case OP_DOUBLED_KERNEL: return n->op.direction == FORWARD;
   case OP_PIXELS: return true;
   default: return false;
   }

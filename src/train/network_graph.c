@@ -74,13 +74,14 @@ status_t built_create(struct network *n, int64_t batch, int64_t length, bool tra
   struct value *target = graph_input(g, "target", &TENSOR_DESC(DTYPE_U8, batch, size, size));
   out->loss = graph_segment_loss(g, out->logits, target, n->options.loss, &out->sums);
   TRY_GOTO(graph_status(g), done);
+  struct value *const keep[] = {out->logits, out->loss, out->sums, out->planes};
+  TRY_GOTO(graph_simplify(g, keep, sizeof keep / sizeof *keep), done);
   if (training) {
     struct value *scale = graph_input(g, "scale", &TENSOR_DESC(n->real, 1));
     TRY_GOTO(graph_differentiate(g, out->loss, scale), done);
   }
   if (n->options.precision == PRECISION_BF16) TRY_GOTO(graph_lower_bf16(g), done);
   TRY_GOTO(find_dependence(n, out), done);
-  struct value *const keep[] = {out->logits, out->loss, out->sums, out->planes};
   TRY_GOTO(graph_fuse(g, keep, sizeof keep / sizeof *keep, out->depends), done);
   TRY_GOTO(find_dependence(n, out), done); // folding has added values
   TRY_GOTO(index_parameters(n, out), done);

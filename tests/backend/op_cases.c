@@ -64,6 +64,8 @@
   CASE(size, BATCHNORM, .inputs = 6, .outputs = 1,                                                                     \
        .in = {F(__VA_ARGS__, c), F(c), F(c), F(c), F(c), O(residual, __VA_ARGS__, c)}, .out = {F(__VA_ARGS__, c)},     \
        .attr.epsilon = eps, .attr.activation = ACT_##act)
+#define DOUBLED_KERNEL(size, o, c)                                                                                     \
+  CASE(size, DOUBLED_KERNEL, .inputs = 1, .outputs = 1, .in = {F(o, c, 3, 3)}, .out = {F(c, o, 4, 4)})
 #define BATCHNORM_FOLD(size, bias, o, ...)                                                                             \
   CASE(size, BATCHNORM_FOLD, .inputs = 6, .outputs = 2, .in = {F(o, __VA_ARGS__), O(bias, o), F(o), F(o), F(o), F(o)}, \
        .out = {F(o, __VA_ARGS__), F(o)}, .attr.epsilon = 1e-5)
@@ -193,6 +195,9 @@ static const struct op_case rows[] = {
     CONV_TRANSPOSE(SMALL, 1, 5, 4, 3, 2, 3, 2, 1, 1, NONE), // overlapping, cropped
     CONV_TRANSPOSE(SMALL, 2, 3, 5, 4, 3, 4, 4, 0, 1, RELU),
     CONV_TRANSPOSE(SMALL, 2, 3, 5, 4, 1, 2, 2, 0, 0, SIGMOID),
+    CONV_TRANSPOSE(SMALL, 2, 3, 4, 5, 3, 4, 2, 1, 1, NONE), // of a doubled picture
+    CONV_TRANSPOSE(REAL, 2, 8, 8, 96, 40, 4, 2, 1, 0, NONE),
+    CONV_TRANSPOSE(PERF, 8, 16, 16, 256, 128, 4, 2, 1, 0, NONE),
     CONV_TRANSPOSE(REAL, 1, 22, 22, 64, 32, 4, 4, 0, 1, RELU), // CLIPSeg complex head
     CONV_TRANSPOSE(REAL, 1, 22, 22, 64, 32, 4, 4, 0, 1, NONE),
     CONV_TRANSPOSE(REAL, 1, 22, 22, 64, 1, 16, 16, 0, 1, NONE), // simple head
@@ -281,6 +286,11 @@ static const struct op_case rows[] = {
     BATCHNORM_FOLD(SMALL, 0, 4, 7, 1, 1),
     BATCHNORM_FOLD(REAL, 0, 256, 64, 3, 3),
     BATCHNORM_FOLD(PERF, 0, 512, 512, 3, 3),
+    DOUBLED_KERNEL(SMALL, 1, 1),
+    DOUBLED_KERNEL(SMALL, 3, 5),
+    DOUBLED_KERNEL(SMALL, 2, 17),
+    DOUBLED_KERNEL(REAL, 40, 96),
+    DOUBLED_KERNEL(PERF, 256, 2048),
 
     DROPOUT(SMALL, 0.5, 1, 1),
     DROPOUT(SMALL, 0.1, 3, 7),
@@ -449,6 +459,7 @@ static const struct gradient_rule rules[] = {
     {OP_CONV_EACH, BACKWARD_WEIGHT, {FROM_DY, FROM_IN}, {FROM_IN + 1, FROM_IN + 2}},
     {OP_POOL, BACKWARD_DATA, {FROM_DY, FROM_OUT + 1}, {FROM_IN}},
     {OP_SLICE, BACKWARD_DATA, {FROM_DY}, {FROM_IN}},
+    {OP_DOUBLED_KERNEL, BACKWARD_DATA, {FROM_DY}, {FROM_IN}},
     {OP_RESIZE, BACKWARD_DATA, {FROM_DY}, {FROM_IN}},
     {OP_SEGMENT_LOSS, BACKWARD_DATA, {FROM_IN, FROM_IN + 1, FROM_OUT + 1, FROM_SCALE}, {FROM_IN}},
 };

@@ -1,15 +1,10 @@
 // test_onednn_ways.c: every way in which the onednn backend computes a convolution gives what the reference gives, in fp32,
-// bf16 and mixtures; the choice between them is kept, saved and loaded. ranks 1, label cpu.
+// bf16 and mixtures. ranks 1, label cpu.
 #include "op_device.h"
 
 #include "backend/onednn/onednn.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "testing.h"
-
-#include <string.h>
-#include <unistd.h>
 
 static struct backend *backend;
 
@@ -66,10 +61,10 @@ static void every_way(case_size_t size, const char *const *ways, int count) {
       assert_ok(op_values_create(&cases[i], false, mixture ? DTYPE_BF16 : DTYPE_F32, &v));
       assert_ok(op_values_run(&op, &v));
       for (int w = 0; w < count; w++) {
-        onednn_choices_force(ways[w]);
+        onednn_force_way(ways[w]);
         agrees(&op, &v, ways[w] ? ways[w] : "rule", mixture ? 1e-4 : 1e-9);
       }
-      onednn_choices_force(NULL);
+      onednn_force_way(NULL);
       op_values_destroy(&v);
     }
   }
@@ -88,78 +83,6 @@ static void real_cases(void **state) {
   every_way(CASE_REAL, ways, 3);
 }
 
-static const struct op pointwise = {.kind = OP_CONV,
-                                    .direction = BACKWARD_WEIGHT,
-                                    .inputs = 2,
-                                    .outputs = 2,
-                                    .in = {TENSOR_DESC(DTYPE_F32, 2, 8, 8, 32), TENSOR_DESC(DTYPE_F32, 2, 8, 8, 64)},
-                                    .out = {TENSOR_DESC(DTYPE_F32, 32, 64, 1, 1)},
-                                    .attr = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1}};
-
-static void make_plan(void) {
-  struct plan *plan;
-  assert_ok(backend->ops->plan_create(backend, &pointwise, &plan));
-  backend->ops->plan_destroy(&plan);
-}
-
-static json_t *saved(const char *path) {
-  json_t *table;
-  assert_ok(onednn_choices_save(path));
-  assert_ok(json_read(path, &table));
-  return table;
-}
-
-static void choices_are_kept(void **state) {
-  (void)state;
-  char path[] = "choices-XXXXXX";
-  int file = mkstemp(path);
-  assert_true(file >= 0);
-  (void)close(file);
-  onednn_choices_clear();
-  make_plan();
-  json_t *table = saved(path);
-  assert_int_equal(json_object_size(table), 0); // by rule
-  json_decref(table);
-  onednn_choices_measure(true);
-  make_plan();
-  table = saved(path);
-  assert_int_equal(json_object_size(table), 1);
-  const char *key = json_object_iter_key(json_object_iter(table)), *way = NULL;
-  assert_ok(json_get_text(table, path, key, &way));
-  assert_non_null(strstr(key, "CONV backward-weight"));
-  // A table that says otherwise is believed, and stays as it is.
-  const char *other = strcmp(way, "plain") ? "plain" : "product";
-  assert_ok(json_put(table, key, json_string(other)));
-  assert_ok(json_write(path, table));
-  json_decref(table);
-  onednn_choices_clear();
-  assert_ok(onednn_choices_load(path));
-  make_plan();
-  table = saved(path);
-  assert_int_equal(json_object_size(table), 1);
-  assert_string_equal(json_string_value(json_object_iter_value(json_object_iter(table))), other);
-  json_decref(table);
-  onednn_choices_measure(false);
-  onednn_choices_clear();
-  (void)unlink(path);
-}
-
-static void bad_tables(void **state) {
-  static const char *const text[] = {"[1]", "{\"CONV\": 1}", "{"};
-  (void)state;
-  char path[] = "choices-XXXXXX";
-  int file = mkstemp(path);
-  assert_true(file >= 0);
-  (void)close(file);
-  for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
-    assert_ok(file_write_atomic(path, text[i], strlen(text[i])));
-    assert_int_equal(onednn_choices_load(path), ERR_FORMAT);
-    assert_non_null(strstr(status_message(), path));
-    status_clear();
-  }
-  (void)unlink(path);
-}
-
 static int set_up(void **state) {
   (void)state;
   return backend_create("onednn", 2, &backend) == OK ? 0 : -1;
@@ -175,8 +98,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(small_cases),
       cmocka_unit_test(real_cases),
-      cmocka_unit_test(choices_are_kept),
-      cmocka_unit_test(bad_tables),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -22,6 +22,7 @@ static bool is_fixed(op_kind_t kind) {
   case OP_POOL:
   case OP_TAKE_PLANE:
   case OP_CONV_EACH:
+  case OP_DOUBLED_KERNEL:
   case OP_RESIZE:
   case OP_SUM_SQUARES: return true;
   default: return false;

@@ -13,11 +13,6 @@ typedef enum {
   CONV_WAYS
 } conv_way_t;
 
-// The ways that can do this operation, bit by bit, and the one that is best by measurements made beforehand (Zen 5).
-unsigned conv_ways(const struct plan *p);
-conv_way_t conv_rule(const struct plan *p, unsigned ways);
-const char *conv_way_name(conv_way_t way);
-
 // conv.c: plan `p` by way PLAIN, BLOCKED or TURNED.
 status_t conv_create_layer(struct plan *p, conv_way_t way);
 

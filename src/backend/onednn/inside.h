@@ -36,9 +36,9 @@ struct op_class {
 
 extern const struct op_class linear_class, conv_class, conv_transpose_class, activation_class, combine_class,
     sum_to_class, expand_class, layernorm_class, batchnorm_sums_class, batchnorm_moments_class, batchnorm_class,
-    batchnorm_fold_class, dropout_class, attention_class, embed_class, take_row_class, take_plane_class, pool_class,
-    concat_class, slice_class, transpose_class, cast_class, resize_class, conv_each_class, pixels_class,
-    segment_loss_class, sum_squares_class, adamw_class;
+    batchnorm_fold_class, doubled_kernel_class, dropout_class, attention_class, embed_class, take_row_class,
+    take_plane_class, pool_class, concat_class, slice_class, transpose_class, cast_class, resize_class, conv_each_class,
+    pixels_class, segment_loss_class, sum_squares_class, adamw_class;
 
 // Reserve 64-byte aligned scratch in the plan: the offset.
 size_t plan_reserve(struct plan *p, size_t bytes);

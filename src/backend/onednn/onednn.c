@@ -29,6 +29,7 @@ static const struct op_class *const classes[OP_KINDS] = {
     [OP_BATCHNORM_MOMENTS] = &batchnorm_moments_class,
     [OP_BATCHNORM] = &batchnorm_class,
     [OP_BATCHNORM_FOLD] = &batchnorm_fold_class,
+    [OP_DOUBLED_KERNEL] = &doubled_kernel_class,
     [OP_DROPOUT] = &dropout_class,
     [OP_ATTENTION] = &attention_class,
     [OP_EMBED] = &embed_class,

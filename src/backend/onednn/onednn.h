@@ -8,16 +8,8 @@
 // multiplies bf16. Denormal numbers are flushed to zero on its threads. One host thread at a time may run its plans.
 status_t onednn_backend_create(int threads, struct backend **out);
 
-// Convolutions can be computed in several ways (layouts, products, own kernels). Each plan takes the one that a fixed rule
-// gives: the same bits in every run. With measuring on, the ways of an operation are timed when its first plan is made,
-// and the fastest is kept in a table of the process; other ways give other bits, so a run that may be continued saves the
-// table beside it and loads it before it goes on. What a loaded table does not hold follows the rule, or is measured.
-void onednn_choices_measure(bool on);
-status_t onednn_choices_load(const char *path); // replaces the table
-status_t onednn_choices_save(const char *path);
-void onednn_choices_clear(void);
-// For tests: the way of this name wherever an operation has it ("plain", "blocked", "product", "turned", "own"); NULL: as
-// above. The text must stay.
-void onednn_choices_force(const char *way);
+// For tests: convolutions are computed in the way of this name wherever they have it ("plain", "blocked", "product", "turned", "own");
+// NULL: by the fixed rule of ways.c, which gives the same bits in every run. The text must stay.
+void onednn_force_way(const char *way);
 
 #endif

@@ -144,5 +144,24 @@ static status_t pixels_create(struct plan *p) {
   return OK;
 }
 
+static status_t doubled_run(struct plan *p, void *const *operands, char *scratch) {
+  (void)scratch;
+  const struct picture_kernels *k = p->b->kernels->picture;
+  const struct tensor_desc *in = &p->op.in[0], *out = &p->op.out[0];
+  struct view from = view_of(in, operands[0]), to = view_of(out, operands[1]);
+  if (p->op.direction == FORWARD) {
+    k->double_kernels(p->b->base.threads, in->dim[0], in->dim[1], from, to);
+  } else {
+    k->halve_kernels(p->b->base.threads, out->dim[0], out->dim[1], from, to);
+  }
+  return OK;
+}
+
+static status_t doubled_create(struct plan *p) {
+  p->run = doubled_run;
+  return OK;
+}
+
+const struct op_class doubled_kernel_class = {.supports = supports, .create = doubled_create};
 const struct op_class resize_class = {.supports = supports, .create = resize_create};
 const struct op_class pixels_class = {.supports = supports, .create = pixels_create};

@@ -7,9 +7,9 @@
 // pictures where those are small.
 #include "backend/onednn/conv.h"
 
-#include "backend/onednn/choices.h"
 #include "backend/onednn/depthwise.h"
 #include "backend/onednn/each.h"
+#include "backend/onednn/onednn.h"
 #include "backend/onednn/windows.h"
 
 #include <string.h>
@@ -30,12 +30,13 @@ static const struct tensor_desc *weights(const struct op *op) {
   return operand(op, op->direction == BACKWARD_WEIGHT ? op->inputs : 1);
 }
 
-const char *conv_way_name(conv_way_t way) {
+static const char *way_name(int way) {
   static const char *const name[] = {"plain", "blocked", "product", "turned", "own"};
   return name[way];
 }
 
-unsigned conv_ways(const struct plan *p) {
+// The ways that can do this operation, bit by bit.
+static unsigned ways_of(const struct plan *p) {
   const struct op *op = &p->op;
   const struct tensor_desc *w = weights(op);
   if (windows_apply(op) || op->kind != OP_CONV) return 1u << (windows_apply(op) ? CONV_OWN : CONV_PLAIN);
@@ -50,7 +51,8 @@ unsigned conv_ways(const struct plan *p) {
   return ways;
 }
 
-conv_way_t conv_rule(const struct plan *p, unsigned ways) {
+// The best of them, by measurements made beforehand.
+static conv_way_t rule_of(const struct plan *p, unsigned ways) {
   const struct op *op = &p->op;
   const struct tensor_desc *x = picture(op), *y = result(op), *w = weights(op);
   int64_t rows = desc_rows(y), c = x->dim[3], o = y->dim[3];
@@ -93,30 +95,28 @@ static status_t create_own(struct plan *p) {
   return depthwise_apply(&p->op) ? depthwise_create(p) : each_create(p);
 }
 
-static status_t create_way(struct plan *p, int way) {
-  switch ((conv_way_t)way) {
-  case CONV_OWN: return create_own(p);
-  case CONV_PRODUCT: return create_product(p);
-  default: return conv_create_layer(p, (conv_way_t)way);
-  }
-}
-
 static bool supports(const struct onednn *b, const struct op *op) {
   (void)b;
   return op_is_single(op);
 }
 
-static const char *name_of(int way) {
-  return conv_way_name((conv_way_t)way);
+static const char *forced;
+
+void onednn_force_way(const char *way) {
+  forced = way;
 }
 
 static status_t create(struct plan *p) {
-  unsigned ways = conv_ways(p);
-  struct choice c = {
-      .ways = ways, .rule = (int)conv_rule(p, ways), .name = name_of, .count = CONV_WAYS, .create = create_way};
-  int way;
-  TRY(choice_make(p, &c, &way));
-  return create_way(p, way);
+  unsigned ways = ways_of(p);
+  conv_way_t way = rule_of(p, ways);
+  for (int i = 0; forced && i < CONV_WAYS; i++) {
+    if (ways >> i & 1 && !strcmp(way_name(i), forced)) way = (conv_way_t)i;
+  }
+  switch (way) {
+  case CONV_OWN: return create_own(p);
+  case CONV_PRODUCT: return create_product(p);
+  default: return conv_create_layer(p, way);
+  }
 }
 
 const struct op_class conv_class = {.supports = supports, .create = create};

@@ -139,3 +139,21 @@ status_t run_conv_each(const struct run *r) {
   }
   return OK;
 }
+
+status_t run_doubled_kernel(const struct run *r) {
+  static const double m[4][3] = {{0, 0, 1}, {0, 1, 1}, {1, 1, 0}, {1, 0, 0}};
+  bool forward = r->op->direction == FORWARD;
+  const struct tensor_desc *w = forward ? &r->op->in[0] : &r->op->out[0];
+  int64_t outputs = w->dim[0], channels = w->dim[1];
+  fill(r->out[0], 0, desc_count(&r->op->out[0]));
+  for (int64_t o = 0; o < outputs; o++) {
+    for (int64_t c = 0; c < channels; c++) {
+      for (int k = 0; k < 16 * 9; k++) {
+        int y = k / 36, x = k / 9 % 4, u = k / 3 % 3, v = k % 3;
+        int64_t small = (o * channels + c) * 9 + u * 3 + v, large = (c * outputs + o) * 16 + y * 4 + x;
+        r->out[0][forward ? large : small] += m[y][u] * m[x][v] * r->in[0][forward ? small : large];
+      }
+    }
+  }
+  return OK;
+}

@@ -32,6 +32,7 @@ status_t run_batchnorm_sums(const struct run *r);
 status_t run_batchnorm_moments(const struct run *r);
 status_t run_batchnorm(const struct run *r);
 status_t run_batchnorm_fold(const struct run *r);
+status_t run_doubled_kernel(const struct run *r);
 status_t run_dropout(const struct run *r);
 status_t run_attention(const struct run *r);
 status_t run_embed(const struct run *r);

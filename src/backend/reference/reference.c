@@ -27,6 +27,7 @@ static status_t (*const run_kind[OP_KINDS])(const struct run *) = {
     [OP_BATCHNORM_MOMENTS] = run_batchnorm_moments,
     [OP_BATCHNORM] = run_batchnorm,
     [OP_BATCHNORM_FOLD] = run_batchnorm_fold,
+    [OP_DOUBLED_KERNEL] = run_doubled_kernel,
     [OP_DROPOUT] = run_dropout,
     [OP_ATTENTION] = run_attention,
     [OP_EMBED] = run_embed,

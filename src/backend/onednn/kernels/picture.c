@@ -173,8 +173,106 @@ static void scatter(int threads, activation_t a, int64_t batch, int64_t h, int64
   }
 }
 
+// ---- kernels of a picture at twice its size ------------------------------------------------------------------------
+
+// m a for a[3][n], and m' a for a[4][n], as backend.h has m.
+INLINE void double_rows(const float *a, int n, float *out) {
+  for (int i = 0; i < n; i++) {
+    out[i] = a[2 * n + i];
+    out[n + i] = a[n + i] + a[2 * n + i];
+    out[2 * n + i] = a[i] + a[n + i];
+    out[3 * n + i] = a[i];
+  }
+}
+
+INLINE void halve_rows(const float *a, int n, float *out) {
+  for (int i = 0; i < n; i++) {
+    out[i] = a[2 * n + i] + a[3 * n + i];
+    out[n + i] = a[n + i] + a[2 * n + i];
+    out[2 * n + i] = a[i] + a[n + i];
+  }
+}
+
+INLINE void turn(const float *a, int rows, int columns, float *out) {
+  for (int i = 0; i < rows; i++) {
+    for (int j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j];
+  }
+}
+
+INLINE void take(struct view x, int64_t at, int n, float *out) {
+  for (int i = 0; i < n; i++)
+    out[i] = x.type == DTYPE_F32 ? ((const float *)x.data)[at + i] : bf16_to_f32(((const uint16_t *)x.data)[at + i]);
+}
+
+INLINE void put(struct view y, int64_t at, int n, const float *in) {
+  for (int i = 0; i < n; i++) {
+    if (y.type == DTYPE_F32) {
+      ((float *)y.data)[at + i] = in[i];
+    } else {
+      ((uint16_t *)y.data)[at + i] = f32_to_bf16(in[i]);
+    }
+  }
+}
+
+enum { TOGETHER = 8 }; // channels: as many lie side by side in w, and so far apart in y
+
+// The first sum goes down the columns, the second along the rows.
+INLINE void double_all(int threads, int64_t o, int64_t c, struct view w, struct view y) {
+#pragma omp parallel for num_threads(team(threads, o *c * 16)) schedule(static)
+  for (int64_t first = 0; first < c; first += TOGETHER) {
+    for (int64_t i = 0; i < o; i++) {
+      for (int64_t j = first; j < c && j < first + TOGETHER; j++) {
+        float small[9], down[12], turned[12], across[16], out[16];
+        take(w, (i * c + j) * 9, 9, small);
+        double_rows(small, 3, down);
+        turn(down, 4, 3, turned);
+        double_rows(turned, 4, across);
+        turn(across, 4, 4, out);
+        put(y, (j * o + i) * 16, 16, out);
+      }
+    }
+  }
+}
+
+INLINE void halve_all(int threads, int64_t o, int64_t c, struct view y, struct view w) {
+#pragma omp parallel for num_threads(team(threads, o *c * 16)) schedule(static)
+  for (int64_t first = 0; first < c; first += TOGETHER) {
+    for (int64_t i = 0; i < o; i++) {
+      for (int64_t j = first; j < c && j < first + TOGETHER; j++) {
+        float large[16], down[12], turned[12], across[9], out[9];
+        take(y, (j * o + i) * 16, 16, large);
+        halve_rows(large, 4, down);
+        turn(down, 3, 4, turned);
+        halve_rows(turned, 3, across);
+        turn(across, 3, 3, out);
+        put(w, (i * c + j) * 9, 9, out);
+      }
+    }
+  }
+}
+
+static void double_kernels(int threads, int64_t o, int64_t c, struct view w, struct view y) {
+  if (w.type == DTYPE_F32 && y.type == DTYPE_F32) {
+    double_all(threads, o, c, (struct view){w.data, DTYPE_F32}, (struct view){y.data, DTYPE_F32});
+  } else if (w.type == DTYPE_F32) {
+    double_all(threads, o, c, (struct view){w.data, DTYPE_F32}, (struct view){y.data, DTYPE_BF16});
+  } else {
+    double_all(threads, o, c, w, y);
+  }
+}
+
+static void halve_kernels(int threads, int64_t o, int64_t c, struct view y, struct view w) {
+  if (w.type == DTYPE_F32 && y.type == DTYPE_F32) {
+    halve_all(threads, o, c, (struct view){y.data, DTYPE_F32}, (struct view){w.data, DTYPE_F32});
+  } else {
+    halve_all(threads, o, c, y, w);
+  }
+}
+
 const struct picture_kernels K(picture_kernels) = {
     .resample = resample,
+    .double_kernels = double_kernels,
+    .halve_kernels = halve_kernels,
     .pixels = pixels,
     .gather = gather,
     .scatter = scatter,
