@@ -69,7 +69,7 @@ static void costs_of_the_published_sizes(void **state) {
   assert_ok(file_write_atomic(path, config, sizeof config - 1));
   assert_ok(open_model(&o, folder, false));
   assert_ok(network_cost(o.network, 1, &one));
-  assert_giga(one.forward_flops, 21.3);
+  assert_giga(one.forward_flops, 21.3 - 2.68); // 5 of 9 taps of what the decoder doubles in size
   assert_true(one.step_flops == 0 && one.step_bytes == 0);
   close_model(&o);
   assert_ok(file_remove_tree(folder));
