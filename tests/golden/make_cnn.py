@@ -30,7 +30,12 @@ CASES = {
 }
 
 
+MODES = [("trained", lambda n: True), ("frozen", lambda n: not n.startswith("encoder."))]
+
+
 def forward(m, x, dtype):
+    if not next(m.encoder.parameters()).requires_grad:
+        m.encoder.eval()  # a frozen BatchNorm keeps its statistics
     logits = m(rule.normalise(x["pixels"], dtype))
     return logits[:, 0] if logits.shape[1] == 1 else logits.permute(0, 2, 3, 1)
 
@@ -66,4 +71,4 @@ if __name__ == "__main__":
             rule.widen_case(os.path.join(folder, "io.safetensors"), m, forward, x, RECIPE,
                             [(torch.contiguous_format, True), (torch.channels_last, True)], **VERSIONS)
         else:
-            rule.make_case(folder, m, forward, x, RECIPE, full=True, versions=VERSIONS, **how)
+            rule.make_case(folder, m, forward, x, RECIPE, full=True, versions=VERSIONS, modes=MODES[:2 if name.endswith("_a") else 1], **how)
