@@ -36,6 +36,7 @@ static status_t fold_batchnorm(struct graph *g, size_t i, const int *readers) {
   conv->op.in[2] = fold->out[1]->desc;
   graph_take_over(g, i, from);
   g->node[from] = fold;
+  for (int k = 0; k < 2; k++) fold->out[k]->producer = (int)from;
   return OK;
 }
 

@@ -146,14 +146,10 @@ static status_t pixels_create(struct plan *p) {
 
 static status_t doubled_run(struct plan *p, void *const *operands, char *scratch) {
   (void)scratch;
-  const struct picture_kernels *k = p->b->kernels->picture;
-  const struct tensor_desc *in = &p->op.in[0], *out = &p->op.out[0];
-  struct view from = view_of(in, operands[0]), to = view_of(out, operands[1]);
-  if (p->op.direction == FORWARD) {
-    k->double_kernels(p->b->base.threads, in->dim[0], in->dim[1], from, to);
-  } else {
-    k->halve_kernels(p->b->base.threads, out->dim[0], out->dim[1], from, to);
-  }
+  bool forward = p->op.direction == FORWARD;
+  const struct tensor_desc *w = forward ? &p->op.in[0] : &p->op.out[0], *y = forward ? &p->op.out[0] : &p->op.in[0];
+  p->b->kernels->picture->double_kernels(p->b->base.threads, forward, w->dim[0], w->dim[1],
+                                         view_of(w, operands[forward ? 0 : 1]), view_of(y, operands[forward ? 1 : 0]));
   return OK;
 }
 

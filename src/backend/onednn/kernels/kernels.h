@@ -125,9 +125,8 @@ struct picture_kernels {
   // y[b,i,j,c] = sum over rows.., columns.. of weight * x[b,..,..,c]; scratch: threads * (w_in * c + 16) floats.
   void (*resample)(int threads, int64_t batch, int64_t h_in, int64_t w_in, int64_t h_out, int64_t w_out, int64_t c,
                    const struct taps *rows, const struct taps *columns, struct view x, struct view y, float *scratch);
-  // DOUBLED_KERNEL between w[o][c][9] and y[c][o][16].
-  void (*double_kernels)(int threads, int64_t o, int64_t c, struct view w, struct view y);
-  void (*halve_kernels)(int threads, int64_t o, int64_t c, struct view y, struct view w);
+  // DOUBLED_KERNEL between w[o][c][9] and y[c][o][16]; forward writes y, backward w.
+  void (*double_kernels)(int threads, bool forward, int64_t o, int64_t c, struct view w, struct view y);
   void (*pixels)(int threads, int64_t n, const float table[3][256], const uint8_t *p, struct view y);
   // Windows of kh x kw that do not overlap, between a picture [B,H*kh,W*kw,C] and a matrix [B*H*W, kh*kw*C].
   void (*gather)(int threads, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c, struct view picture,

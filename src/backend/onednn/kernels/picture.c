@@ -216,63 +216,52 @@ INLINE void put(struct view y, int64_t at, int n, const float *in) {
 
 enum { TOGETHER = 8 }; // channels: as many lie side by side in w, and so far apart in y
 
-// The first sum goes down the columns, the second along the rows.
-INLINE void double_all(int threads, int64_t o, int64_t c, struct view w, struct view y) {
+// Between w[o][c][9] and y[c][o][16]. The first sum goes down the columns, the second along the rows.
+INLINE void double_all(bool forward, int threads, int64_t o, int64_t c, struct view w, struct view y) {
 #pragma omp parallel for num_threads(team(threads, o *c * 16)) schedule(static)
   for (int64_t first = 0; first < c; first += TOGETHER) {
     for (int64_t i = 0; i < o; i++) {
       for (int64_t j = first; j < c && j < first + TOGETHER; j++) {
-        float small[9], down[12], turned[12], across[16], out[16];
-        take(w, (i * c + j) * 9, 9, small);
-        double_rows(small, 3, down);
-        turn(down, 4, 3, turned);
-        double_rows(turned, 4, across);
-        turn(across, 4, 4, out);
-        put(y, (j * o + i) * 16, 16, out);
+        int64_t small = (i * c + j) * 9, large = (j * o + i) * 16;
+        float in[16], down[12], turned[12], across[16], out[16];
+        if (forward) {
+          take(w, small, 9, in);
+          double_rows(in, 3, down);
+          turn(down, 4, 3, turned);
+          double_rows(turned, 4, across);
+          turn(across, 4, 4, out);
+          put(y, large, 16, out);
+        } else {
+          take(y, large, 16, in);
+          halve_rows(in, 4, down);
+          turn(down, 3, 4, turned);
+          halve_rows(turned, 3, across);
+          turn(across, 3, 3, out);
+          put(w, small, 9, out);
+        }
       }
     }
   }
 }
 
-INLINE void halve_all(int threads, int64_t o, int64_t c, struct view y, struct view w) {
-#pragma omp parallel for num_threads(team(threads, o *c * 16)) schedule(static)
-  for (int64_t first = 0; first < c; first += TOGETHER) {
-    for (int64_t i = 0; i < o; i++) {
-      for (int64_t j = first; j < c && j < first + TOGETHER; j++) {
-        float large[16], down[12], turned[12], across[9], out[9];
-        take(y, (j * o + i) * 16, 16, large);
-        halve_rows(large, 4, down);
-        turn(down, 3, 4, turned);
-        halve_rows(turned, 3, across);
-        turn(across, 3, 3, out);
-        put(w, (i * c + j) * 9, 9, out);
-      }
+static void double_kernels(int threads, bool forward, int64_t o, int64_t c, struct view w, struct view y) {
+  struct view w32 = {w.data, DTYPE_F32}, y32 = {y.data, DTYPE_F32}, y16 = {y.data, DTYPE_BF16};
+  if (w.type == DTYPE_F32 && y.type == DTYPE_F32) {
+    if (forward) {
+      double_all(true, threads, o, c, w32, y32);
+    } else {
+      double_all(false, threads, o, c, w32, y32);
     }
-  }
-}
-
-static void double_kernels(int threads, int64_t o, int64_t c, struct view w, struct view y) {
-  if (w.type == DTYPE_F32 && y.type == DTYPE_F32) {
-    double_all(threads, o, c, (struct view){w.data, DTYPE_F32}, (struct view){y.data, DTYPE_F32});
-  } else if (w.type == DTYPE_F32) {
-    double_all(threads, o, c, (struct view){w.data, DTYPE_F32}, (struct view){y.data, DTYPE_BF16});
+  } else if (w.type == DTYPE_F32 && forward) {
+    double_all(true, threads, o, c, w32, y16);
   } else {
-    double_all(threads, o, c, w, y);
-  }
-}
-
-static void halve_kernels(int threads, int64_t o, int64_t c, struct view y, struct view w) {
-  if (w.type == DTYPE_F32 && y.type == DTYPE_F32) {
-    halve_all(threads, o, c, (struct view){y.data, DTYPE_F32}, (struct view){w.data, DTYPE_F32});
-  } else {
-    halve_all(threads, o, c, y, w);
+    double_all(forward, threads, o, c, w, y);
   }
 }
 
 const struct picture_kernels K(picture_kernels) = {
     .resample = resample,
     .double_kernels = double_kernels,
-    .halve_kernels = halve_kernels,
     .pixels = pixels,
     .gather = gather,
     .scatter = scatter,
