@@ -154,6 +154,9 @@ static status_t read_blocks(TIFF *t, const struct layout *l, struct raw *r) {
   if (tiled) {
     if (!TIFFGetField(t, TIFFTAG_TILEWIDTH, &bw) || !TIFFGetField(t, TIFFTAG_TILELENGTH, &bh) || bw < 1 || bh < 1)
       return FAIL(ERR_FORMAT, "damaged TIFF: no tile size");
+    if ((uint64_t)bw * bh > IMAGE_LIMIT) // a few bytes of header must not cost gigabytes
+      return FAIL(ERR_UNSUPPORTED, "a TIFF with tiles of %u x %u pixels; %d pixels are read at most", bw, bh,
+                  IMAGE_LIMIT);
   } else {
     (void)TIFFGetFieldDefaulted(t, TIFFTAG_ROWSPERSTRIP, &bh);
     if (bh < 1 || bh > l->height) bh = l->height;

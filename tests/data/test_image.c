@@ -8,7 +8,8 @@
 #include "data/image.h"
 #include "data/mask.h"
 
-#define GOLDEN TEST_SOURCE_DIR "/tests/data/golden/"
+#define GOLDEN     TEST_SOURCE_DIR "/tests/data/golden/"
+#define FUZZ_SEEDS TEST_SOURCE_DIR "/tests/fuzz/seeds/image/"
 
 static void check_equal(const char *name, const char *what, const struct image *met, const uint8_t **want) {
   size_t n = (size_t)met->height * (size_t)met->width * (size_t)met->channels;
@@ -108,6 +109,13 @@ static void test_other_kinds(void **state) {
   static const uint8_t huge[] = {0x89, 'P',  'N',  'G',  '\r', '\n', 0x1a, '\n', 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7f,
                                  0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 8,    2, 0, 0, 0,  0,   0,   0,   0};
   assert_fails(ERR_FORMAT, image_decode("huge.png", huge, sizeof huge, 3, 0, &image), "huge.png");
+  // A picture of 27 x 21 in tiles of 567 x 3,276,821, in 146 bytes: found by fuzz_image.
+  uint8_t *bytes = NULL;
+  size_t size = 0;
+  assert_ok(file_read(FUZZ_SEEDS "huge_tile.tif", 1 << 20, &bytes, &size));
+  assert_fails(ERR_UNSUPPORTED, image_decode("huge_tile.tif", bytes, size, 3, 0, &image), "huge_tile.tif",
+               "tiles of 567 x 3276821");
+  mem_free(&bytes);
 }
 
 // A kind told by content: the same JPEG under any name; PNG written by us is read back by us.
