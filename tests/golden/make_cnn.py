@@ -2,7 +2,8 @@
 monai 1.4.0, safetensors, numpy 1.26.4.  README.md beside this file says what each file and tensor is, rule.py how values are drawn.
 
     make_cnn.py [--only NAME ...] [--out DIR]    folders of config.json and io.safetensors; the published sizes take minutes
-    make_cnn.py --widen --only NAME ...          the same files, torch's own distances also with the pictures in the other order
+    make_cnn.py --widen --only NAME ...          the same files, torch's own distances also as this processor has them; run with
+                                                 ONEDNN_MAX_CPU_ISA= AVX512_CORE, AVX2 and SSE41 (other orders of sums)
 """
 import argparse, os
 

@@ -358,6 +358,7 @@ static void check_training(struct parity *t, const char *mode) {
   double *recipe = parity_read(t->io, "recipe", &two);
   (void)snprintf(name, sizeof name, "%s/losses", mode);
   double *want = parity_read(t->io, name, &count), excused = excuse(t, name);
+  assert_int_equal(count, 6); // before each of five steps, and after the fifth
   struct optimizer *o;
   struct optimizer_options adam = {
       .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = recipe[1], .clip = 0.5};

@@ -1,5 +1,5 @@
 // test_cnn_full.c: UNet, UNet++ and DeepLabV3+ of the published size (ResNet-50, 256 pixels) against segmentation_models_pytorch, from
-// weights that both sides generate. Needs some GB of memory and minutes. ranks 1, label slow.
+// weights that both sides generate. Needs some GB of memory and minutes. ranks 1, label long.
 //
 //   test_cnn_full [PATTERN]      all, or those of a name like "unet_*"
 #include "parity.h"

@@ -1,6 +1,6 @@
 // test_cris_full.c: CRIS of the published size (416 pixels, 146.8 million parameters) against the study's modules, from weights that both
 // sides generate (tests/golden/rule.py): logits, every gradient and statistic by projections, losses of five AdamW steps. Needs about
-// 8 GB of memory and some minutes. ranks 1, label slow.
+// 8 GB of memory and some minutes. ranks 1, label long.
 #include "parity.h"
 
 static void training(void **state) {
