@@ -32,7 +32,7 @@ status_t image_decode(const char *name, const uint8_t *bytes, size_t size, int c
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 enum { IMAGE_LIMIT = 1 << 20 }; // a fuzzer looks for faults, not for memory
 #else
-enum { IMAGE_LIMIT = 1 << 28 }; // pixels in one picture
+enum { IMAGE_LIMIT = 1 << 28 }; // pixels in one picture, and in one tile of a TIFF
 #endif
 enum { IMAGE_FILE_LIMIT = 1 << 30 }; // bytes in one file
 
