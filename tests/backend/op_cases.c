@@ -196,6 +196,8 @@ static const struct op_case rows[] = {
     CONV_TRANSPOSE(SMALL, 2, 3, 5, 4, 3, 4, 4, 0, 1, RELU),
     CONV_TRANSPOSE(SMALL, 2, 3, 5, 4, 1, 2, 2, 0, 0, SIGMOID),
     CONV_TRANSPOSE(SMALL, 2, 3, 4, 5, 3, 4, 2, 1, 1, NONE), // of a doubled picture
+    CONV_TRANSPOSE(SMALL, 2, 3, 4, 5, 3, 4, 2, 1, 1, RELU),
+    CONV_TRANSPOSE(REAL, 2, 16, 16, 32, 17, 4, 2, 1, 0, RELU),
     CONV_TRANSPOSE(REAL, 2, 8, 8, 96, 40, 4, 2, 1, 0, NONE),
     CONV_TRANSPOSE(PERF, 8, 16, 16, 256, 128, 4, 2, 1, 0, NONE),
     CONV_TRANSPOSE(REAL, 1, 22, 22, 64, 32, 4, 4, 0, 1, RELU), // CLIPSeg complex head

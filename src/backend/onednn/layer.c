@@ -162,15 +162,27 @@ static status_t link_in(struct plan *p, struct link *k, void *data, char *scratc
 }
 
 // After the primitive: from oneDNN's layout and type to the tensor's.
-static status_t link_out(struct plan *p, struct link *k, void *data, char *scratch) {
+static status_t link_out(struct plan *p, struct link *k, void *const *operands, char *scratch) {
   bool cast = k->outer != k->inner;
+  void *data = operands[k->operand];
   if (k->reorder.handle) {
     primitive_point(&k->reorder, DNNL_ARG_FROM, scratch + k->layout_at);
     primitive_point(&k->reorder, DNNL_ARG_TO, cast ? scratch + k->cast_at : data);
     TRY(primitive_run(p, &k->reorder, scratch));
   }
-  if (cast) link_cast(p, k, scratch + k->cast_at, data, false);
+  void *from = cast ? scratch + k->cast_at : data;
+  if (k->finish) {
+    k->finish(p, operands, scratch, from, data);
+  } else if (cast) {
+    link_cast(p, k, from, data, false);
+  }
   return OK;
+}
+
+// What an output holds before the primitive adds to it.
+static void start(struct plan *p, const struct link *k, void *const *operands, void *data) {
+  struct view from = view_of(&p->op.in[k->start], operands[k->start]), to = {data, k->inner};
+  if (from.data != to.data) p->b->kernels->pointwise->cast(p->b->base.threads, k->count, from, to);
 }
 
 static status_t run_one(struct plan *p, struct layer *l, void *const *operands, char *scratch) {
@@ -183,11 +195,12 @@ static status_t run_one(struct plan *p, struct layer *l, void *const *operands, 
     } else if (k->outer != k->inner) {
       data = scratch + k->cast_at;
     }
+    if (k->start) start(p, k, operands, data);
     primitive_point(&l->main, k->arg, data);
   }
   TRY(primitive_run(p, &l->main, scratch));
   for (struct link *k = l->link; k < layer_end(l); k++) {
-    if (k->output) TRY(link_out(p, k, operands[k->operand], scratch));
+    if (k->output) TRY(link_out(p, k, operands, scratch));
   }
   if (l->after) l->after(p, operands, scratch);
   return OK;

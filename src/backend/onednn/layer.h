@@ -46,7 +46,10 @@ struct link {
   size_t skip;    // bytes of the tensor before the part that the primitive gets
   size_t cast_at; // scratch, where outer != inner or with `prepare`
   void (*prepare)(const struct plan *p, const void *from, void *to); // in place of the cast of an input; NULL: none
-  struct primitive reorder;                                          // to or from oneDNN's layout; handle NULL: none
+  // In place of the cast of an output; `from` may be `to`. NULL: none.
+  void (*finish)(struct plan *p, void *const *operands, char *scratch, const void *from, void *to);
+  int start;                // the input that an output holds before the primitive adds to it; 0: none
+  struct primitive reorder; // to or from oneDNN's layout; handle NULL: none
   size_t layout_at, layout_bytes;
   void *kept; // a constant in oneDNN's layout
   bool ready;

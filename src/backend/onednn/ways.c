@@ -35,25 +35,26 @@ static const char *way_name(int way) {
   return name[way];
 }
 
+static bool has_residual(const struct op *op) {
+  return op->direction == FORWARD && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE;
+}
+
 // The ways that can do this operation, bit by bit.
-static unsigned ways_of(const struct plan *p) {
-  const struct op *op = &p->op;
+static unsigned ways_of(const struct op *op) {
   const struct tensor_desc *w = weights(op);
   if (windows_apply(op) || op->kind != OP_CONV) return 1u << (windows_apply(op) ? CONV_OWN : CONV_PLAIN);
   unsigned ways = 1u << CONV_PLAIN;
-  bool residual = op->direction == FORWARD && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE;
   bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1, single = op->attr.groups == 1, small = true;
   for (int i = 0; i < 2; i++) small &= op->attr.pad[i] <= (w->dim[2 + i] - 1) * op->attr.dilation[i];
   if (depthwise_apply(op) || each_apply(op)) ways |= 1u << CONV_OWN;
-  if (single && !residual) ways |= 1u << CONV_BLOCKED;
+  if (single && !has_residual(op)) ways |= 1u << CONV_BLOCKED;
   if (single && !steps && small && w->dim[2] * w->dim[3] == 1) ways |= 1u << CONV_PRODUCT;
   if ((single || depthwise_apply(op)) && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
   return ways;
 }
 
 // The best of them, by measurements made beforehand.
-static conv_way_t rule_of(const struct plan *p, unsigned ways) {
-  const struct op *op = &p->op;
+static conv_way_t rule_of(const struct op *op, unsigned ways) {
   const struct tensor_desc *x = picture(op), *y = result(op), *w = weights(op);
   int64_t rows = desc_rows(y), c = x->dim[3], o = y->dim[3];
   bool dilated = op->attr.dilation[0] != 1 || op->attr.dilation[1] != 1;
@@ -64,8 +65,8 @@ static conv_way_t rule_of(const struct plan *p, unsigned ways) {
   if (ways >> CONV_OWN & 1 && (!depthwise || dilated || weight)) return CONV_OWN;
   if (ways >> CONV_PRODUCT & 1) {
     bool packed = !weight && op->constant >> 1 & 1;
-    bool residual = !weight && op->inputs > 3 && op->in[3].dtype != DTYPE_NONE; // convolutions add it slowly
-    bool heavy = weight ? c * o >= 128 * 512 : residual || (rows <= 1024 && !packed);
+    bool slow = has_residual(op) && !conv_sums(op); // convolutions add another tensor slowly
+    bool heavy = weight ? c * o >= 128 * 512 : slow || (rows <= 1024 && !packed);
     return heavy ? CONV_PRODUCT : CONV_PLAIN;
   }
   if (ways >> CONV_TURNED & 1) return CONV_TURNED;
@@ -107,8 +108,8 @@ void onednn_force_way(const char *way) {
 }
 
 static status_t create(struct plan *p) {
-  unsigned ways = ways_of(p);
-  conv_way_t way = rule_of(p, ways);
+  unsigned ways = ways_of(&p->op);
+  conv_way_t way = rule_of(&p->op, ways);
   for (int i = 0; forced && i < CONV_WAYS; i++) {
     if (ways >> i & 1 && !strcmp(way_name(i), forced)) way = (conv_way_t)i;
   }
@@ -119,5 +120,10 @@ static status_t create(struct plan *p) {
   }
 }
 
-const struct op_class conv_class = {.supports = supports, .create = create};
+// The residual, where the convolution adds its result to it.
+static bool in_place(const struct op *op, int out, int in) {
+  return out == 0 && in == 3 && conv_sums(op) && rule_of(op, ways_of(op)) == CONV_PLAIN;
+}
+
+const struct op_class conv_class = {.supports = supports, .create = create, .in_place = in_place};
 const struct op_class conv_transpose_class = {.supports = supports, .create = create};
