@@ -156,6 +156,9 @@ static const struct op_case rows[] = {
     CONV(SMALL, 1, 11, 9, 3, 4, 7, 7, 2, 3, 1, 1, 0, 0, NONE), // the first of a ResNet
     CONV(REAL, 1, 64, 64, 3, 64, 7, 7, 2, 3, 1, 1, 0, 0, NONE),
     CONV(REAL, 1, 16, 16, 64, 64, 3, 3, 2, 1, 1, 1, 0, 0, NONE),
+    CONV(REAL, 1, 9, 7, 40, 512, 3, 3, 2, 1, 1, 1, 1, 0, NONE), // gradients of weights as unrolled products
+    CONV(REAL, 1, 9, 7, 64, 512, 1, 1, 2, 0, 1, 1, 0, 0, NONE),
+    CONV(REAL, 1, 8, 9, 96, 40, 3, 3, 1, 1, 1, 1, 1, 1, NONE),            // adds to the residual where it lies
     CONV(REAL, 1, 16, 16, 256, 128, 1, 1, 2, 0, 1, 1, 0, 0, NONE),        // a block's way past
     CONV(REAL, 1, 16, 16, 2048, 2048, 3, 3, 1, 12, 12, 2048, 0, 0, NONE), // DeepLab, rates 12, 24, 36
     CONV(REAL, 1, 16, 16, 2048, 2048, 3, 3, 1, 24, 24, 2048, 0, 0, NONE),
@@ -198,6 +201,7 @@ static const struct op_case rows[] = {
     CONV_TRANSPOSE(SMALL, 2, 3, 4, 5, 3, 4, 2, 1, 1, NONE), // of a doubled picture
     CONV_TRANSPOSE(SMALL, 2, 3, 4, 5, 3, 4, 2, 1, 1, RELU),
     CONV_TRANSPOSE(REAL, 2, 16, 16, 32, 17, 4, 2, 1, 0, RELU),
+    CONV_TRANSPOSE(REAL, 2, 3, 4, 512, 17, 4, 2, 1, 1, TANH), // as unrolled products
     CONV_TRANSPOSE(REAL, 2, 8, 8, 96, 40, 4, 2, 1, 0, NONE),
     CONV_TRANSPOSE(PERF, 8, 16, 16, 256, 128, 4, 2, 1, 0, NONE),
     CONV_TRANSPOSE(REAL, 1, 22, 22, 64, 32, 4, 4, 0, 1, RELU), // CLIPSeg complex head

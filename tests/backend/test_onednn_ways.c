@@ -72,15 +72,15 @@ static void every_way(case_size_t size, const char *const *ways, int count) {
 }
 
 static void small_cases(void **state) {
-  static const char *const ways[] = {"plain", "blocked", "product", "turned", "own"};
+  static const char *const ways[] = {"plain", "blocked", "product", "turned", "unrolled", "own"};
   (void)state;
-  every_way(CASE_SMALL, ways, 5);
+  every_way(CASE_SMALL, ways, 6);
 }
 
 static void real_cases(void **state) {
-  static const char *const ways[] = {"blocked", "product", "turned"};
+  static const char *const ways[] = {"blocked", "product", "turned", "unrolled"};
   (void)state;
-  every_way(CASE_REAL, ways, 3);
+  every_way(CASE_REAL, ways, 4);
 }
 
 static int set_up(void **state) {

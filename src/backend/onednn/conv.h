@@ -5,11 +5,12 @@
 #include "backend/onednn/inside.h"
 
 typedef enum {
-  CONV_PLAIN,   // oneDNN's convolution on pictures as they lie, NHWC
-  CONV_BLOCKED, // in the layout that oneDNN likes best, made before and unmade after
-  CONV_PRODUCT, // a kernel of one pixel: LINEAR
-  CONV_TURNED,  // the gradient of the picture as a convolution forward, with kernels turned round
-  CONV_OWN,     // own kernels
+  CONV_PLAIN,    // oneDNN's convolution on pictures as they lie, NHWC
+  CONV_BLOCKED,  // in the layout that oneDNN likes best, made before and unmade after
+  CONV_PRODUCT,  // a kernel of one pixel: LINEAR
+  CONV_TURNED,   // the gradient of the picture as a convolution forward, with kernels turned round
+  CONV_UNROLLED, // windows as rows of a matrix: LINEAR
+  CONV_OWN,      // own kernels
   CONV_WAYS
 } conv_way_t;
 

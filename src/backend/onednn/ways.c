@@ -10,6 +10,7 @@
 #include "backend/onednn/depthwise.h"
 #include "backend/onednn/each.h"
 #include "backend/onednn/onednn.h"
+#include "backend/onednn/unroll.h"
 #include "backend/onednn/windows.h"
 
 #include <string.h>
@@ -31,7 +32,7 @@ static const struct tensor_desc *weights(const struct op *op) {
 }
 
 static const char *way_name(int way) {
-  static const char *const name[] = {"plain", "blocked", "product", "turned", "own"};
+  static const char *const name[] = {"plain", "blocked", "product", "turned", "unrolled", "own"};
   return name[way];
 }
 
@@ -42,8 +43,10 @@ static bool has_residual(const struct op *op) {
 // The ways that can do this operation, bit by bit.
 static unsigned ways_of(const struct op *op) {
   const struct tensor_desc *w = weights(op);
-  if (windows_apply(op) || op->kind != OP_CONV) return 1u << (windows_apply(op) ? CONV_OWN : CONV_PLAIN);
+  if (windows_apply(op)) return 1u << CONV_OWN;
   unsigned ways = 1u << CONV_PLAIN;
+  if (unroll_apply(op)) ways |= 1u << CONV_UNROLLED;
+  if (op->kind != OP_CONV) return ways;
   bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1, single = op->attr.groups == 1, small = true;
   for (int i = 0; i < 2; i++) small &= op->attr.pad[i] <= (w->dim[2 + i] - 1) * op->attr.dilation[i];
   if (depthwise_apply(op) || each_apply(op)) ways |= 1u << CONV_OWN;
@@ -51,6 +54,17 @@ static unsigned ways_of(const struct op *op) {
   if (single && !steps && small && w->dim[2] * w->dim[3] == 1) ways |= 1u << CONV_PRODUCT;
   if ((single || depthwise_apply(op)) && !steps && small && op->direction == BACKWARD_DATA) ways |= 1u << CONV_TURNED;
   return ways;
+}
+
+// Where the pictures are small and the weights large, oneDNN's convolution in bf16 and its steps give 0.5 to 0.8 of the
+// best product: it makes the weights' layout anew, and sums up what each thread has. Unrolling costs as much as a hundred
+// products of an element.
+static bool unrolling_pays(const struct op *op) {
+  const struct tensor_desc *w = weights(op), *small = op->kind == OP_CONV ? result(op) : picture(op);
+  bool weight = op->direction == BACKWARD_WEIGHT, half = op->in[0].dtype == DTYPE_BF16;
+  bool steps = op->attr.stride[0] != 1 || op->attr.stride[1] != 1, single = w->dim[2] * w->dim[3] == 1;
+  if (!steps || w->dim[0] < 512 || desc_rows(small) > (single ? 8192 : 4096)) return false;
+  return weight || (half && op->kind == OP_CONV_TRANSPOSE);
 }
 
 // The best of them, by measurements made beforehand.
@@ -69,6 +83,7 @@ static conv_way_t rule_of(const struct op *op, unsigned ways) {
     bool heavy = weight ? c * o >= 128 * 512 : slow || (rows <= 1024 && !packed);
     return heavy ? CONV_PRODUCT : CONV_PLAIN;
   }
+  if (ways >> CONV_UNROLLED & 1 && unrolling_pays(op)) return CONV_UNROLLED;
   if (ways >> CONV_TURNED & 1) return CONV_TURNED;
   if (ways >> CONV_BLOCKED & 1 && weight && op->in[0].dtype == DTYPE_F32) {
     bool window = w->dim[2] * w->dim[3] > 1, deep = c >= 64 && o >= 64;
@@ -116,6 +131,7 @@ static status_t create(struct plan *p) {
   switch (way) {
   case CONV_OWN: return create_own(p);
   case CONV_PRODUCT: return create_product(p);
+  case CONV_UNROLLED: return unroll_create(p);
   default: return conv_create_layer(p, way);
   }
 }

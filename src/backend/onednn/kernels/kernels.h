@@ -121,6 +121,14 @@ struct taps {
   float *weight;
 };
 
+// Windows over a picture [batch,h,w,c], a row of a matrix for each place of [batch,h_out,w_out].
+struct unrolling {
+  int64_t batch, h, w, c, h_out, w_out;
+  int kernel[2], stride[2], pad[2], dilation[2];
+};
+
+enum { UNROLL_TAPS = 16 }; // of a window, at most
+
 struct picture_kernels {
   // y[b,i,j,c] = sum over rows.., columns.. of weight * x[b,..,..,c]; scratch: threads * (w_in * c + 16) floats.
   void (*resample)(int threads, int64_t batch, int64_t h_in, int64_t w_in, int64_t h_out, int64_t w_out, int64_t c,
@@ -133,6 +141,12 @@ struct picture_kernels {
                  struct view matrix);
   void (*scatter)(int threads, activation_t a, int64_t batch, int64_t h, int64_t w, int kh, int kw, int64_t c,
                   const float *matrix, const float *bias, struct view picture);
+  // matrix[batch*h_out*w_out, c*kh*kw] of elements of 2 or 4 bytes; 0 outside the picture.
+  void (*unroll)(int threads, const struct unrolling *u, size_t bytes, const void *picture, void *matrix);
+  // The other way: what the windows say of a place is added up, in the order of its rows, then come bias (NULL: none) and
+  // activation.
+  void (*fold)(int threads, const struct unrolling *u, activation_t a, const float *matrix, const float *bias,
+               struct view picture);
 };
 
 // Windows over a picture [batch,h,w,c], one a place of [batch,h_out,w_out,c]. Padding: largest values only.

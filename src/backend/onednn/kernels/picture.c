@@ -173,6 +173,86 @@ static void scatter(int threads, activation_t a, int64_t batch, int64_t h, int64
   }
 }
 
+// ---- windows that overlap --------------------------------------------------------------------------------------------
+
+// One of `taps` numbers of each channel; no `from`: outside the picture.
+INLINE void put_tap(size_t bytes, int64_t c, int64_t taps, const char *from, char *to) {
+  for (int64_t k = 0; k < c; k++) {
+    char *at = to + (size_t)(k * taps) * bytes;
+    if (from) {
+      memcpy(at, from + (size_t)k * bytes, bytes);
+    } else {
+      memset(at, 0, bytes);
+    }
+  }
+}
+
+INLINE void unroll_row(size_t bytes, const struct unrolling *u, int64_t row, const char *picture, char *to) {
+  int64_t j = row % u->w_out, i = row / u->w_out % u->h_out, b = row / (u->w_out * u->h_out);
+  int64_t taps = (int64_t)u->kernel[0] * u->kernel[1];
+  for (int64_t t = 0; t < taps; t++) {
+    int64_t y = i * u->stride[0] - u->pad[0] + t / u->kernel[1] * u->dilation[0];
+    int64_t x = j * u->stride[1] - u->pad[1] + t % u->kernel[1] * u->dilation[1];
+    bool inside = y >= 0 && y < u->h && x >= 0 && x < u->w;
+    const char *from = inside ? picture + (size_t)(((b * u->h + y) * u->w + x) * u->c) * bytes : NULL;
+    if (taps == 1 && from) {
+      memcpy(to, from, (size_t)u->c * bytes);
+    } else {
+      put_tap(bytes, u->c, taps, from, to + (size_t)t * bytes);
+    }
+  }
+}
+
+static void unroll(int threads, const struct unrolling *u, size_t bytes, const void *picture, void *matrix) {
+  int64_t rows = u->batch * u->h_out * u->w_out, run = u->c * u->kernel[0] * u->kernel[1];
+#pragma omp parallel for num_threads(team(threads, rows *run)) schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    char *to = (char *)matrix + (size_t)(row * run) * bytes;
+    if (bytes == sizeof(float)) {
+      unroll_row(sizeof(float), u, row, picture, to);
+    } else {
+      unroll_row(sizeof(uint16_t), u, row, picture, to);
+    }
+  }
+}
+
+// The place of the small picture whose tap `t` sees `at` along one axis; -1: none.
+INLINE int64_t place_of(const struct unrolling *u, int axis, int64_t at, int64_t t, int64_t places) {
+  int64_t from = at + u->pad[axis] - t * u->dilation[axis], place = from / u->stride[axis];
+  return from < 0 || from % u->stride[axis] || place >= places ? -1 : place;
+}
+
+INLINE void fold_block(const struct unrolling *u, int64_t b, int64_t y, int64_t x, int64_t c, int64_t n,
+                       const float *matrix, float *sum) {
+  int64_t taps = (int64_t)u->kernel[0] * u->kernel[1];
+  for (int64_t p = u->kernel[0] - 1; p >= 0; p--) {
+    int64_t i = place_of(u, 0, y, p, u->h_out);
+    for (int64_t q = u->kernel[1] - 1; i >= 0 && q >= 0; q--) {
+      int64_t j = place_of(u, 1, x, q, u->w_out);
+      if (j < 0) continue;
+      const float *from = matrix + (((b * u->h_out + i) * u->w_out + j) * u->c + c) * taps + p * u->kernel[1] + q;
+      for (int64_t k = 0; k < n; k++) sum[k] += from[k * taps];
+    }
+  }
+}
+
+static void fold(int threads, const struct unrolling *u, activation_t a, const float *matrix, const float *bias,
+                 struct view picture) {
+  int64_t pixels = u->batch * u->h * u->w;
+#pragma omp parallel for num_threads(team(threads, pixels * u->c)) schedule(static)
+  for (int64_t pixel = 0; pixel < pixels; pixel++) {
+    int64_t x = pixel % u->w, y = pixel / u->w % u->h, b = pixel / (u->w * u->h);
+    for (int64_t c = 0; c < u->c; c += VL) {
+      float sum[VL] = {0};
+      int64_t left = u->c - c;
+      fold_block(u, b, y, x, c, left < VL ? left : VL, matrix, sum);
+      vf v = v_load(sum);
+      if (bias) v += v_take(bias, DTYPE_F32, c, left);
+      v_put(picture.data, picture.type, pixel * u->c + c, left, v_activate(a, v));
+    }
+  }
+}
+
 // ---- kernels of a picture at twice its size ------------------------------------------------------------------------
 
 // m a for a[3][n], and m' a for a[4][n], as backend.h has m.
@@ -265,4 +345,6 @@ const struct picture_kernels K(picture_kernels) = {
     .pixels = pixels,
     .gather = gather,
     .scatter = scatter,
+    .unroll = unroll,
+    .fold = fold,
 };
