@@ -232,7 +232,7 @@ struct backend_ops {
 
   // Planning. `supports` says yes or no without building; plan_create names the operation when it fails.
   // plan_scratch: bytes of scratch that plan_run wants (any content, 64-byte aligned).
-  // in_place(op, out, in): out[out] may share memory with in[in] when shapes and types agree.
+  // in_place(op, out, in): out[out] may share memory with in[in] when shapes and types agree; `op` as plan_create gets it.
   bool (*supports)(const struct backend *b, const struct op *op);
   status_t (*plan_create)(struct backend *b, const struct op *op, struct plan **out);
   void (*plan_destroy)(struct plan **plan);

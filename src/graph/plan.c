@@ -201,6 +201,14 @@ static unsigned constant_mask(const struct planning *p, const struct step *s) {
   return mask;
 }
 
+// Before anything is asked of the backend: what it answers may depend on it.
+static void mark_constants(const struct planning *p) {
+  for (size_t s = 0; s < p->e->steps; s++) {
+    struct step *step = &p->e->step[s];
+    if (step->op.kind != OP_EXCHANGE) step->op.constant = constant_mask(p, step);
+  }
+}
+
 static status_t make_plans(struct planning *p) {
   struct executable *e = p->e;
   const struct backend_ops *ops = e->backend->ops;
@@ -212,7 +220,6 @@ static status_t make_plans(struct planning *p) {
       if (count > e->exchange_count) e->exchange_count = count;
       continue;
     }
-    step->op.constant = constant_mask(p, step);
     for (size_t k = 0; k < s && !step->op.constant && !step->plan; k++) { // packed constants belong to one step
       if (!memcmp(&e->step[k].op, &step->op, sizeof step->op)) step->plan = e->step[k].plan;
     }
@@ -262,6 +269,7 @@ status_t executable_create(const struct graph *g, struct backend *backend, struc
   TRY_GOTO(mem_alloc(&e->storage, e->values ? e->values : 1, sizeof *e->storage), done);
   TRY_GOTO(mark_needed(&p, outputs, count), done);
   TRY_GOTO(place_values(&p), done);
+  mark_constants(&p);
   share_in_place(e);
   TRY_GOTO(assign_offsets(e), done);
   TRY_GOTO(make_plans(&p), done);

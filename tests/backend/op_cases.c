@@ -135,9 +135,12 @@ static const struct op_case rows[] = {
 
     CONV(SMALL, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0, NONE),
     CONV(SMALL, 2, 7, 5, 3, 4, 3, 3, 1, 1, 1, 1, 1, 0, NONE),
-    CONV(SMALL, 1, 9, 8, 6, 4, 3, 3, 2, 1, 1, 2, 1, 0, NONE),  // groups
-    CONV(SMALL, 1, 9, 9, 5, 5, 3, 3, 1, 1, 1, 5, 0, 0, NONE),  // depthwise
+    CONV(SMALL, 1, 9, 8, 6, 4, 3, 3, 2, 1, 1, 2, 1, 0, NONE), // groups
+    CONV(SMALL, 1, 9, 9, 5, 5, 3, 3, 1, 1, 1, 5, 0, 0, NONE), // depthwise
+    CONV(SMALL, 1, 9, 9, 5, 5, 3, 3, 1, 1, 1, 5, 1, 1, NONE),
+    CONV(SMALL, 1, 9, 8, 6, 4, 3, 3, 2, 1, 1, 2, 1, 1, NONE),
     CONV(SMALL, 1, 9, 11, 3, 2, 3, 3, 1, 2, 2, 1, 1, 0, NONE), // dilation
+    CONV(SMALL, 1, 9, 11, 3, 2, 3, 3, 1, 2, 2, 1, 1, 1, NONE),
     CONV(SMALL, 1, 8, 7, 4, 6, 3, 1, 2, 1, 1, 2, 0, 0, NONE),
     CONV(SMALL, 2, 7, 5, 3, 4, 3, 3, 1, 1, 1, 1, 1, 1, RELU),
     CONV(SMALL, 1, 7, 5, 3, 4, 1, 1, 1, 0, 1, 1, 1, 0, TANH),

@@ -148,7 +148,11 @@ static bool run_case(const struct op_case *c, dtype_t type) {
     run_in_place(&op, &v);
   }
   bool weights = op.kind == OP_LINEAR || op.kind == OP_CONV || op.kind == OP_CONV_TRANSPOSE;
-  if (weights && op.direction != BACKWARD_WEIGHT) run_constant(&op, &v);
+  if (weights && op.direction != BACKWARD_WEIGHT) {
+    run_constant(&op, &v);
+    op.constant = 1u << 1;
+    run_in_place(&op, &v);
+  }
   op_values_destroy(&v);
   return true;
 }
