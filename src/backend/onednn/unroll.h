@@ -5,7 +5,7 @@
 
 #include "backend/onednn/inside.h"
 
-// All but CONV forward, which the convolutions of oneDNN do as fast.
+// All but CONV forward, which the convolutions of oneDNN do as fast, and CONV_TRANSPOSE's gradient of a bias.
 bool unroll_apply(const struct op *op);
 status_t unroll_create(struct plan *p);
 
